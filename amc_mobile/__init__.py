@@ -1,0 +1,1 @@
+"""AMC (He et al., ECCV 2018) as an on-device, latency-aware compression toolkit. Start with types.py."""

@@ -1,0 +1,1 @@
+"""The front door: commands that check, call one stage, and print."""

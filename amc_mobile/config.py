@@ -1,0 +1,168 @@
+"""One tree of settings: TOML in, resolved TOML out. The paper's values are the defaults (He et al., ECCV 2018)."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from amc_mobile.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Which trained network."""
+
+    name: str = Field("digits", description="a network's name, or your own package.module:function")
+    weights: Path | None = Field(None, description="state_dict file; none: train briefly (digits) or random weights")
+
+
+class DataConfig(_Section):
+    """Which images, and how many of them for what. The search never sees the test images."""
+
+    name: str = Field("digits", description="'digits', 'cifar10:DIR', 'imagefolder:DIR', or a .npz / .zip file")
+    test: str | None = Field(None, description="a second source whose images are used for testing only")
+    search_images: int = Field(500, ge=1, description="labelled images that score every episode")
+    calibration_images: int = Field(300, ge=1, description="images for the least-squares repair (paper: 300-3000)")
+    test_images: int | None = Field(None, ge=1, description="none: all that are left for testing")
+    train_images: int | None = Field(None, ge=0, description="none: all the rest")
+
+
+class DeviceConfig(_Section):
+    """Where the network must be fast."""
+
+    name: str = Field("host", description="'host'; later a phone's alias, serial or HOST:PORT")
+    threads: int = Field(1, ge=1, le=64)
+    optimisation: Literal["all", "extended", "basic"] = Field("all", description="ONNX Runtime graph optimisation")
+
+
+class ProfileConfig(_Section):
+    """How the latency table is measured (the carrier table)."""
+
+    carriers: int = Field(16, ge=4, description="randomly pruned variants, beside the full and the smallest network")
+    rounds: int = Field(3, ge=1)
+    warmups: int = Field(10, ge=1)
+    runs: int = Field(50, ge=5)
+    min_time_s: float = Field(1.0, ge=0.0)
+    max_error: float = Field(0.05, gt=0.0, description="refuse a table whose leave-one-out error is larger")
+    force: bool = Field(False, description="use a table above max_error anyway")
+
+
+class BudgetConfig(_Section):
+    """The limit, as a fraction of the original network's cost: set exactly one."""
+
+    latency: float | None = Field(None, gt=0.0, le=1.0)
+    macs: float | None = Field(None, gt=0.0, le=1.0)
+    params: float | None = Field(None, gt=0.0, le=1.0)
+    bytes: float | None = Field(None, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> BudgetConfig:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"set exactly one of latency, macs, params, bytes (set: {', '.join(given) or 'none'})")
+        return self
+
+
+class SearchConfig(_Section):
+    """AMC's search. Rewards: 'top1' and 'top5' are R_err = -error; 'kl' is minus the divergence from the original."""
+
+    episodes: int = Field(400, ge=1)
+    warmup_episodes: int = Field(100, ge=0, description="episodes of constant noise; at most half of all episodes")
+    reward: Literal["top1", "top5", "kl"] = "top1"
+    min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
+    round_to: int = Field(8, ge=1, description="widths are multiples of this, if that leaves at least eight choices")
+    opponents: bool = Field(True, description="also run uniform, shallow, deep and sensitivity policies")
+    warm_start: bool = Field(True, description="fill the replay with the opponents' policies")
+    hidden: int = Field(300, ge=1, description="paper: two hidden layers of 300")
+    actor_lr: float = Field(1e-4, gt=0)
+    critic_lr: float = Field(1e-3, gt=0)
+    tau: float = Field(0.01, gt=0, le=1)
+    batch_size: int = Field(64, ge=1)
+    gamma: float = Field(1.0, ge=0, le=1)
+    replay_per_layer: int = Field(100, ge=1, description="replay capacity = this times the number of groups")
+    noise_sigma: float = Field(0.5, ge=0)
+    noise_decay: float = Field(0.95, gt=0, le=1, description="per episode after the warm-up")
+    baseline_decay: float = Field(0.5, ge=0, lt=1, description="moving average of batch rewards: reference's alpha")
+    threads: int | None = Field(None, ge=1, description="cores for evaluation; none: all")
+
+
+class PruneConfig(_Section):
+    """How channels are chosen and the rest is repaired."""
+
+    importance: Literal["l1", "activation"] = "l1"
+    reconstruct: bool = True
+    points_per_image: int = Field(10, ge=1, description="sampled output positions per calibration image (paper: 10)")
+    ridge: float = Field(1e-7, ge=0, description="relative to the Gram matrix's mean diagonal")
+
+
+class FinetuneConfig(_Section):
+    """Training after the cut. epochs = 0 leaves the repaired network as it is."""
+
+    epochs: int = Field(0, ge=0)
+    learning_rate: float = Field(0.01, gt=0)
+    batch_size: int = Field(64, ge=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that imitates the original")
+
+
+class BenchConfig(_Section):
+    """Original against pruned on the device."""
+
+    rounds: int = Field(9, ge=3)
+    warmups: int = Field(10, ge=1)
+    runs: int = Field(50, ge=5)
+    min_time_s: float = Field(0.5, ge=0.0)
+
+
+class RunConfig(_Section):
+    """Everything one run needs."""
+
+    out: Path = Path("runs/run")
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    device: DeviceConfig = DeviceConfig()
+    profile: ProfileConfig = ProfileConfig()
+    budget: BudgetConfig = BudgetConfig(latency=0.5)
+    search: SearchConfig = SearchConfig()
+    prune: PruneConfig = PruneConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    bench: BenchConfig = BenchConfig()
+
+
+def load(path: Path) -> RunConfig:
+    """Reads a TOML file. Raises: ConfigError, naming every wrong entry at once."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}; give the path of a TOML file") from error
+    try:
+        return RunConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """One line that names every wrong setting by its path, with what was given."""
+    parts = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+    return "; ".join(parts)
+
+
+def dump(config: RunConfig) -> str:
+    """The resolved config as TOML: every value, defaults included. Unset options are left out."""
+    tree = config.model_dump(mode="json", exclude_none=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    for section, values in tree.items():
+        if isinstance(values, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What it costs: MACs, parameters and bytes by formula; latency from a measured table."""

@@ -1,0 +1,1 @@
+"""Where it runs: the Device protocol, and this machine as a device."""

@@ -1,0 +1,31 @@
+"""The seam between measuring and the rest: whatever can time ONNX models is a Device, and nobody above can tell which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from amc_mobile.types import Conditions, DeviceInfo, Measurement, TimingJob, TimingProtocol
+
+Progress = Callable[[int, int, str], None]  # (done, total, what): for a progress line with an estimate
+
+
+class Device(Protocol):
+    """Something that runs ONNX models and reads a clock."""
+
+    def info(self) -> DeviceInfo:
+        """Who it is, and with which runtime and settings it measures."""
+        ...
+
+    def conditions(self) -> Conditions:
+        """How it feels now: load, clocks, heat, battery."""
+        ...
+
+    def time_models(
+        self, jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Progress | None = None
+    ) -> list[Measurement]:
+        """Times several models, interleaved and shuffled round by round. Answers in the order of the jobs.
+
+        Raises: DeviceError if a model does not load or the device is lost.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What to compress: networks by name, data sets with disjoint splits, evaluation."""

@@ -1,0 +1,1 @@
+"""How it is told: a run folder becomes HTML, Markdown and JSON."""

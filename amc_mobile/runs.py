@@ -1,0 +1,145 @@
+"""A run folder: its file names, atomic writes, and the append-only list of trials.
+
+A file is written beside its final name and renamed, so that a reader (or a resumed run) sees all of it or none of it.
+`trials.jsonl` grows by whole lines; a line torn by a crash is dropped when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from amc_mobile.errors import RunFolderError
+from amc_mobile.types import Cost, Score, Trial
+
+
+class RunFolder:
+    """One run on disk. Every stage reads files of it and writes files into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.toml"
+        self.original_onnx = root / "original.onnx"
+        self.original_weights = root / "original.pt"
+        self.graph = root / "graph.json"
+        self.table = root / "table.json"  # its rows stand beside it in table.csv
+        self.gram = root / "gram.npz"
+        self.trials = root / "trials.jsonl"
+        self.checkpoint = root / "search.pt"
+        self.search = root / "search.json"
+        self.policy = root / "policy.json"
+        self.weights = root / "weights.pt"
+        self.model_onnx = root / "model.onnx"
+        self.accuracy = root / "accuracy.json"
+        self.comparison = root / "comparison.json"
+        self.summary = root / "summary.json"
+        self.report = root / "report.html"
+
+    def create(self) -> RunFolder:
+        """Makes the folder and checks that it can be written. Raises: RunFolderError."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write run folder {self.root}: {error.strerror}; choose another with --out DIR"
+            ) from error
+        return self
+
+    def require(self, path: Path, stage: str) -> Path:
+        """The path, if the file is there. Raises: RunFolderError naming the command that makes it."""
+        if not path.is_file():
+            raise RunFolderError(f"{self.root} has no {path.name} yet; type `amc {stage}` first")
+        return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file beside its name and renames it: all or nothing, also when the disk is full or the power fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another --out"
+        ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As write_bytes, UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """As write_bytes: indented JSON of plain values and dataclasses, keys in the order given."""
+    write_text(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises: RunFolderError if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}); delete it and run the stage again") from error
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as what JSON knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------------ trials
+
+
+def append_trial(path: Path, trial: Trial) -> None:
+    """Adds one whole line and flushes it to the disk. Raises: RunFolderError."""
+    try:
+        with path.open("ab") as stream:
+            stream.write(json.dumps(plain(trial), allow_nan=False).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}; free some space and run again") from error
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials so far; a line torn by a crash at the very end is left out. Raises: RunFolderError on damage before it."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    whole = lines[:-1]  # what follows the last newline is torn or empty
+    try:
+        return [_trial(json.loads(line)) for line in whole]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); delete it to search again from the start") from error
+
+
+def keep_trials(path: Path, trials: Iterable[Trial]) -> None:
+    """Rewrites the file with exactly these trials (a resumed search drops what its checkpoint does not know)."""
+    write_bytes(path, b"".join(json.dumps(plain(trial), allow_nan=False).encode() + b"\n" for trial in trials))
+
+
+def _trial(values: dict[str, Any]) -> Trial:
+    cost, score = Cost(**values.pop("cost")), Score(**values.pop("score"))
+    return Trial(kept=tuple(values.pop("kept")), cost=cost, score=score, **values)

@@ -1,0 +1,1 @@
+"""How it is decided: state, budget, reward, environment, DDPG, opponents, the episode loop."""

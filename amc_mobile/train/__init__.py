@@ -1,0 +1,1 @@
+"""How it recovers: training and fine-tuning."""

@@ -1,0 +1,277 @@
+"""The nouns that cross borders between folders: frozen, slotted dataclasses of plain values. Read this first.
+
+Units are in the names. Times are float microseconds (`_us`); 1 MAC = 2 FLOPs and counts are MACs; `kept` is an integer
+width (channels that stay), `keep_ratio` a fraction in (0, 1].
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+LayerKind = Literal["conv", "depthwise", "linear", "other"]
+Metric = Literal["latency_us", "macs", "params", "bytes"]
+AxisSpans = tuple["Span", ...]
+
+
+# ---------------------------------------------------------------------------------------------- the network, as data
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A group's share of one axis: every kept channel of `group` stands at `positions` places along the axis.
+
+    `positions` is 1 nearly everywhere; 49 where 7x7 maps are flattened in front of a linear layer.
+    """
+
+    group: int
+    positions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightTensor:
+    """One weight of the network and the groups along each of its axes. An axis with no spans has a fixed length."""
+
+    name: str
+    shape: tuple[int, ...]
+    spans: tuple[AxisSpans, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One convolution or linear layer, in the order of execution.
+
+    `name` is the layer's dotted PyTorch name ("features.1.conv.0.0"), or its ONNX node name for a foreign file.
+    A depthwise convolution (`kind == "depthwise"`) has equal input and output spans. `groups` is the convolution's own
+    group count (1 = dense). Kernel and stride are (height, width); a linear layer has (1, 1) for all of them.
+    """
+
+    name: str
+    kind: LayerKind
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    groups: int
+    in_hw: tuple[int, int]
+    out_hw: tuple[int, int]
+    in_spans: AxisSpans
+    out_spans: AxisSpans
+    weight: str  # name of the weight tensor
+    bias: str | None
+    input: str  # name of the ONNX tensor that the layer reads
+    output: str  # name of the ONNX tensor that the layer writes
+
+    def widths(self, kept: tuple[int, ...] | list[int]) -> tuple[int, int]:
+        """Input and output channels of this layer when group g keeps `kept[g]` channels."""
+        return (
+            sum(span.positions * kept[span.group] for span in self.in_spans),
+            sum(span.positions * kept[span.group] for span in self.out_spans),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroup:
+    """One coupled set of channels that can only be removed together: one decision of the agent.
+
+    `producers` and `consumers` are layer names; depthwise layers in between are in neither. A group that cannot be
+    pruned says why in `reason`.
+    """
+
+    index: int
+    name: str
+    channels: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    prunable: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkGraph:
+    """What can be pruned in one network, and the shapes from which every cost follows."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    groups: tuple[ChannelGroup, ...]
+    tensors: tuple[WeightTensor, ...]
+    overhead_bytes: int = 0  # of the serialised ONNX file, beside its weights
+
+    def full(self) -> Policy:
+        """The policy that prunes nothing."""
+        return Policy(tuple(group.channels for group in self.groups))
+
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that the agent decides about, in the order of execution."""
+        return tuple(group for group in self.groups if group.prunable)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Channels kept by every group of a NetworkGraph, pinned groups included: `kept[g]` belongs to `groups[g]`."""
+
+    kept: tuple[int, ...]
+
+
+# --------------------------------------------------------------------------------------------------- devices and time
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What makes measurements comparable: two tables belong to one device exactly if `key()` is equal."""
+
+    name: str  # alias under which the user opens it: "host", "pixel"
+    model: str  # CPU or phone model
+    os: str
+    runtime: str  # "onnxruntime 1.32.0"
+    provider: str  # execution provider: "CPUExecutionProvider"
+    precision: str  # "fp32"
+    threads: int
+    optimisation: str  # ONNX Runtime graph optimisation level: "all", "extended", ...
+    details: Mapping[str, str] = field(default_factory=dict)
+    emulated: bool = False
+
+    def key(self) -> str:
+        """The identity that a latency table is bound to."""
+        return "|".join([self.model, self.runtime, self.provider, self.precision, str(self.threads), self.optimisation])
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The state of the device around a measurement. What the device does not tell is None."""
+
+    time_utc: str
+    load: float | None = None  # other processes' share of the cores, 0..cores
+    clock_khz: tuple[int, ...] = ()
+    governor: str | None = None
+    temperature_celsius: float | None = None
+    battery_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimingJob:
+    """One model to be timed. Several jobs are interleaved by the device in the given number of rounds."""
+
+    label: str
+    model: bytes  # serialised ONNX
+    profile: bool = False  # also record per-node times, in a session of its own
+
+
+@dataclass(frozen=True, slots=True)
+class TimingProtocol:
+    """How a device measures: per job and round. LATENCY protocol: end to end and per-node times never share a session."""
+
+    rounds: int = 3
+    warmups: int = 10
+    runs: int = 50
+    min_time_s: float = 1.0
+    profile_warmups: int = 5
+    profile_runs: int = 30
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw end-to-end times of one model, round by round; statistics are computed on read.
+
+    `values_us[r]` are the timed runs of round r, `warmups_us[r]` the discarded ones before them. `node_us` maps a
+    node's name to its op type, the names of the tensors it writes, and one median time for each round.
+    """
+
+    label: str
+    values_us: tuple[tuple[float, ...], ...]
+    warmups_us: tuple[tuple[float, ...], ...]
+    nodes: tuple[NodeTime, ...]
+    conditions: Conditions
+
+    def round_medians_us(self) -> tuple[float, ...]:
+        """Median time of each round, µs."""
+        return tuple(statistics.median(values) for values in self.values_us)
+
+    def median_us(self) -> float:
+        """Median over rounds of the rounds' medians, µs: one disturbed round does not move it."""
+        return statistics.median(self.round_medians_us())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTime:
+    """Time of one node of the runtime's optimised graph, from its own profiler: one median per round, µs."""
+
+    name: str
+    op_type: str
+    outputs: tuple[str, ...]
+    round_us: tuple[float, ...]
+
+
+# ------------------------------------------------------------------------------------------------ cost, budget, search
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a policy costs. `latency_us` is predicted from a table and is None without one."""
+
+    macs: int
+    params: int
+    bytes: int
+    latency_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """An upper limit on one cost, in the metric's own unit. A guarantee: no result exceeds it."""
+
+    metric: Metric
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good a network is on some images. Fractions in [0, 1]; `kl` is the mean divergence from the original, nats."""
+
+    top1: float
+    top5: float
+    kl: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluated policy: a line of trials.jsonl. `seconds` is the only field that differs when a run is repeated."""
+
+    index: int
+    agent: str  # "ddpg", "uniform", "sensitivity", ...
+    phase: str  # "opponent", "warmup", "explore"
+    kept: tuple[int, ...]
+    cost: Cost
+    score: Score
+    reward: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The winner, and what it was chosen from."""
+
+    budget: Budget
+    best: Trial
+    opponents: tuple[Trial, ...]  # the best trial of every other agent
+    episodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %."""
+
+    device: DeviceInfo
+    original: Measurement
+    pruned: Measurement
+    latency_before_us: float
+    latency_after_us: float
+    speedup: float
+    speedup_ci: tuple[float, float]
+    predicted_us: float | None
+    prediction_error: float | None  # predicted / measured - 1
