@@ -37,6 +37,7 @@ class WeightTensor:
     name: str
     shape: tuple[int, ...]
     spans: tuple[AxisSpans, ...]
+    buffer: bool = False  # running statistics of a normalisation that could not be folded: stored, but no parameter
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""What a policy costs, by formula. 1 MAC = 2 FLOPs; counts are MACs of one image.
+
+MACs are those of convolutions and linear layers, equal to half of what torch.utils.flop_counter counts.
+Parameters and bytes are those of the graph that ships: batch normalisations are folded wherever they can be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from amc_mobile.types import Layer, NetworkGraph, WeightTensor
+
+
+def layer_macs(layer: Layer, kept: Sequence[int]) -> int:
+    """MACs of one layer when group g keeps `kept[g]` channels.
+
+    >>> conv = Layer("c", "conv", 3, 8, (3, 3), (2, 2), (1, 1, 1, 1), 1, (8, 8), (4, 4), (Span(0),), (Span(1),), "w", None, "x", "y")
+    >>> layer_macs(conv, [3, 8])  # 4 * 4 positions, 3 * 3 * 3 weights for each of 8 channels
+    3456
+    """
+    wide_in, wide_out = layer.widths(kept)
+    window = math.prod(layer.kernel) * math.prod(layer.out_hw)
+    if layer.kind == "depthwise":
+        return window * wide_out
+    return window * wide_in // layer.groups * wide_out
+
+
+def macs(network: NetworkGraph, kept: Sequence[int]) -> int:
+    """MACs of the whole network."""
+    return sum(layer_macs(layer, kept) for layer in network.layers)
+
+
+def params(network: NetworkGraph, kept: Sequence[int]) -> int:
+    """Trainable values of the graph that ships."""
+    return sum(_elements(tensor, kept) for tensor in network.tensors if not tensor.buffer)
+
+
+def size_bytes(network: NetworkGraph, kept: Sequence[int]) -> int:
+    """Size of the fp32 ONNX file: its weights, and the description around them (which pruning hardly changes)."""
+    return 4 * sum(_elements(tensor, kept) for tensor in network.tensors) + network.overhead_bytes
+
+
+def _elements(tensor: WeightTensor, kept: Sequence[int]) -> int:
+    return math.prod(
+        sum(span.positions * kept[span.group] for span in spans) if spans else length
+        for spans, length in zip(tensor.spans, tensor.shape, strict=True)
+    )

@@ -1,0 +1,191 @@
+"""From an ONNX file to layers and channel groups."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from amc_mobile.errors import GraphError
+from amc_mobile.graph.identities import Ids
+from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare
+from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
+from amc_mobile.graph.walk import RawLayer, Walk, layer_name
+from amc_mobile.types import AxisSpans, ChannelGroup, Layer, LayerKind, NetworkGraph, Span, WeightTensor
+
+
+def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> TracedGraph:
+    """The network with its channel groups, found by executing the graph on channel identities.
+
+    `skip` names layers whose width must stay as it is. Nothing fails to trace: what is not understood is pinned, with
+    the reason. Raises: GraphError for a damaged file, several inputs, or an unknown name in `skip`.
+    """
+    plain, arrays, shapes = prepare(model)
+    walk = Walk(plain, arrays, shapes, frozenset(skip)).run()
+    names = [layer_name(raw.node.input[1]) for raw in walk.layers]
+    unknown = set(skip) - set(names)
+    if unknown:
+        raise GraphError(f"no layer is called {sorted(unknown)[0]}; type `amc graph {name}` to see their names")
+    index, groups = _groups(walk)
+    axes = _axis_maps(walk, index)
+    network = NetworkGraph(
+        name=name,
+        input_shape=shapes[activations(plain.graph)[0].name],
+        layers=tuple(_layer(raw, index, arrays, shapes) for raw in walk.layers),
+        groups=groups,
+        tensors=tuple(_tensors(plain, arrays, axes)),
+        overhead_bytes=plain.ByteSize() - sum(array.nbytes for array in arrays.values()),
+    )
+    return TracedGraph(plain, network, arrays, axes, index, walk)
+
+
+def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
+    """Identities that stand at the same places form a group; inside it, channels are numbered by age."""
+    places: defaultdict[int, Counter[tuple[str, int]]] = defaultdict(Counter)
+    for member in walk.memberships:
+        for root in walk.identities.roots(member.ids).tolist():
+            places[root][member.weight, member.axis] += 1
+    signature = {root: frozenset(counter.items()) for root, counter in places.items()}
+    kinds: dict[tuple[object, str], list[int]] = {}
+    for root in sorted(signature):
+        reason = walk.identities.reason(root)
+        kinds.setdefault((signature[root], reason), []).append(root)
+    made, read = _layers_by_root(walk, "out_ids"), _layers_by_root(walk, "in_ids")
+    group_of, channel_of = {}, {}
+    groups = []
+    for number, ((_, reason), roots) in enumerate(kinds.items()):
+        for channel, root in enumerate(roots):
+            group_of[root], channel_of[root] = number, channel
+        producers, consumers = made[roots[0]], read[roots[0]]
+        reason = reason or _why_pointless(producers, consumers, len(roots))
+        title = producers[0] if producers else f"channels read by {consumers[0]}" if consumers else f"group {number}"
+        groups.append(ChannelGroup(number, title, len(roots), producers, consumers, not reason, reason))
+    return GroupIndex(walk.identities, group_of, channel_of, Counter(group_of.values())), tuple(groups)
+
+
+def _why_pointless(producers: tuple[str, ...], consumers: tuple[str, ...], channels: int) -> str:
+    if not producers:
+        return "no layer makes these channels"
+    if not consumers:
+        return "no layer reads these channels"
+    return "a single channel" if channels == 1 else ""
+
+
+def _layers_by_root(walk: Walk, side: str) -> Mapping[int, tuple[str, ...]]:
+    """For every channel the dense layers that make it (`out_ids`) or read it (`in_ids`), in order of execution."""
+    found: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for raw in walk.layers:
+        if raw.kind != "depthwise":
+            for root in set(walk.identities.roots(getattr(raw, side)).tolist()):
+                found[root][layer_name(raw.node.input[1])] = None
+    return defaultdict(tuple, {root: tuple(names) for root, names in found.items()})
+
+
+def _axis_maps(walk: Walk, index: GroupIndex) -> dict[str, dict[int, AxisMap]]:
+    axes: defaultdict[str, dict[int, AxisMap]] = defaultdict(dict)
+    for member in walk.memberships:
+        reads = member.reads or (member.axis in axes[member.weight] and axes[member.weight][member.axis].reads)
+        group, channel = index.locate(member.ids)
+        axes[member.weight][member.axis] = AxisMap(group, channel, reads)
+    return dict(axes)
+
+
+def _spans(ids: Ids, index: GroupIndex) -> AxisSpans:
+    group, _ = index.locate(ids)
+    return tuple(Span(number, count // index.sizes[number]) for number, count in sorted(Counter(group.tolist()).items()))
+
+
+def _layer(raw: RawLayer, index: GroupIndex, arrays: Arrays, shapes: Shapes) -> Layer:
+    node, values = raw.node, attributes(raw.node)
+    weight = arrays[node.input[1]]
+    spatial = weight.shape[2:] if node.op_type == "Conv" else ()
+    window = len(spatial)
+    pads = _pads(node, values, shapes, weight.shape, window)
+    kind: LayerKind = "conv" if raw.kind == "conv" else "depthwise" if raw.kind == "depthwise" else "linear"
+    return Layer(
+        name=layer_name(node.input[1]),
+        kind=kind,
+        in_channels=len(raw.in_ids),
+        out_channels=len(raw.out_ids),
+        kernel=_pair(spatial),
+        stride=_pair(values.get("strides", (1,) * window)),
+        padding=pads,
+        groups=int(values.get("group", 1)),  # type: ignore[call-overload]
+        in_hw=_area(shapes[node.input[0]], node.op_type),
+        out_hw=_area(shapes[node.output[0]], node.op_type),
+        in_spans=_spans(raw.in_ids, index),
+        out_spans=_spans(raw.out_ids, index),
+        weight=node.input[1],
+        bias=node.input[2] if len(node.input) > 2 and node.input[2] in arrays else None,
+        input=node.input[0],
+        output=node.output[0],
+    )
+
+
+def _pads(
+    node: onnx.NodeProto, values: dict[str, object], shapes: Shapes, weight: tuple[int, ...], window: int
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right); SAME padding is spelled out. Zero for a linear layer and 1-D convolutions."""
+    if window != 2:
+        return (0, 0, 0, 0)
+    mode = values.get("auto_pad", b"NOTSET")
+    if mode in (b"NOTSET", b"VALID"):
+        top, left, bottom, right = values.get("pads", (0, 0, 0, 0))  # type: ignore[misc]
+        return (int(top), int(left), int(bottom), int(right))
+    strides, dilations = _pair(values.get("strides", (1, 1))), _pair(values.get("dilations", (1, 1)))
+    totals = []
+    for axis in (0, 1):
+        reach = (weight[2 + axis] - 1) * dilations[axis] + 1
+        size, out = shapes[node.input[0]][2 + axis], shapes[node.output[0]][2 + axis]
+        totals.append(max(0, (out - 1) * strides[axis] + reach - size))
+    first = [total - total // 2 if mode == b"SAME_LOWER" else total // 2 for total in totals]
+    return (first[0], first[1], totals[0] - first[0], totals[1] - first[1])
+
+
+def _pair(values: object) -> tuple[int, int]:
+    numbers = [int(value) for value in values]  # type: ignore[attr-defined]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (1, numbers[0]) if numbers else (1, 1)
+
+
+def _area(shape: tuple[int, ...], op_type: str) -> tuple[int, int]:
+    """Height and width of the map; for a linear layer the number of rows it is applied to, and 1."""
+    if op_type == "Conv":
+        return _pair(shape[2:])
+    return (int(np.prod(shape[:-1], dtype=np.int64)), 1)
+
+
+def _tensors(
+    model: onnx.ModelProto, arrays: Arrays, axes: Mapping[str, Mapping[int, AxisMap]]
+) -> list[WeightTensor]:
+    buffers = {
+        name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]
+    }
+    tensors = []
+    for name, array in arrays.items():
+        if array.ndim and np.issubdtype(array.dtype, np.floating):
+            spans = tuple(_axis_spans(axes.get(name, {}).get(axis)) for axis in range(array.ndim))
+            tensors.append(WeightTensor(name, array.shape, spans, name in buffers))
+    return tensors
+
+
+def _axis_spans(axis: AxisMap | None) -> AxisSpans:
+    if axis is None:
+        return ()
+    spans = []
+    for group in np.unique(axis.group).tolist():
+        places = axis.group == group
+        spans.append(Span(group, int(places.sum()) // len(np.unique(axis.channel[places]))))
+    return tuple(spans)
+
+
+def load(data: bytes, source: str) -> onnx.ModelProto:
+    """The model in a file's bytes. Raises: GraphError naming the source."""
+    try:
+        model = onnx.load_model_from_string(data)
+        numpy_helper.to_array(model.graph.initializer[0])  # weights kept in a second file fail here
+    except Exception as error:  # noqa: BLE001 - protobuf and onnx raise many kinds
+        raise GraphError(f"{source} cannot be read as ONNX ({type(error).__name__}); export it with its weights inside") from error
+    return model
