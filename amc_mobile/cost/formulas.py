@@ -15,9 +15,7 @@ from amc_mobile.types import Layer, NetworkGraph, WeightTensor
 def layer_macs(layer: Layer, kept: Sequence[int]) -> int:
     """MACs of one layer when group g keeps `kept[g]` channels.
 
-    >>> conv = Layer("c", "conv", 3, 8, (3, 3), (2, 2), (1, 1, 1, 1), 1, (8, 8), (4, 4), (Span(0),), (Span(1),), "w", None, "x", "y")
-    >>> layer_macs(conv, [3, 8])  # 4 * 4 positions, 3 * 3 * 3 weights for each of 8 channels
-    3456
+    A 3x3 convolution from 3 to 8 channels that makes 4x4 maps costs 4 * 4 * 3 * 3 * 3 * 8 = 3456 MACs.
     """
     wide_in, wide_out = layer.widths(kept)
     window = math.prod(layer.kernel) * math.prod(layer.out_hw)

@@ -30,7 +30,7 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 def _check(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> None:
     values = attributes(node)
     moves = {
-        "Transpose": lambda: list(values.get("perm", [1]))[0] != 0,  # type: ignore[call-overload]
+        "Transpose": lambda: next(iter(values.get("perm", [1]))) != 0,
         "Concat": lambda: values["axis"] == 0 or any(name in stored for name in node.input),
         "Gather": lambda: values.get("axis", 0) == 0,
         "Split": lambda: values.get("axis", 0) == 0,

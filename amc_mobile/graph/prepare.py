@@ -7,49 +7,60 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from amc_mobile.errors import GraphError
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]
 
 
 def prepare(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Arrays, Shapes]:
-    """The plain graph, its initialisers, and the static shape of every tensor.
+    """The plain graph without its initialisers, the initialisers, and the static shape of every tensor.
 
     Raises: GraphError if the file is damaged, has no single image input, or has a free dimension beside the batch.
     """
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    arrays: Arrays = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    plain = without_weights(onnx.inliner.inline_local_functions(model) if model.functions else model)
     _fix_batch(plain.graph)
-    try:
-        plain = onnx.shape_inference.infer_shapes(plain, data_prop=True)
-    except Exception as error:  # noqa: BLE001 - onnx raises bare RuntimeErrors for every kind of damage
-        raise GraphError(f"not a usable ONNX graph: {_first_line(error)}; export it again from PyTorch") from error
-    arrays: Arrays = {item.name: numpy_helper.to_array(item) for item in plain.graph.initializer}
+    plain = _infer_shapes(plain, arrays)
     shapes = _shapes(plain.graph)
     _fold_constants(plain, arrays, shapes)
     _unshare_vectors(plain.graph, arrays)
     shapes.update({name: array.shape for name, array in arrays.items()})
     used = {name for node in plain.graph.node for name in node.input}
-    arrays = {name: array for name, array in arrays.items() if name in used}
-    store(plain, arrays)
-    return plain, arrays, shapes
+    return plain, {name: array for name, array in arrays.items() if name in used}, shapes
 
 
-def store(model: onnx.ModelProto, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Makes `arrays` the model's initialisers, in place."""
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        for name, array in arrays.items()
+def with_weights(skeleton: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+    """A copy of the skeleton that holds `arrays` as its initialisers."""
+    model = onnx.ModelProto()
+    model.CopyFrom(skeleton)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    return model
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without initialisers and without recorded intermediate shapes: cheap however large the weights are."""
+    stored = {item.name for item in model.graph.initializer}
+    bare = onnx.ModelProto(
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        opset_import=model.opset_import,
+        metadata_props=model.metadata_props,
     )
+    bare.graph.name = model.graph.name or "network"
+    bare.graph.node.extend(model.graph.node)
+    bare.graph.input.extend(item for item in model.graph.input if item.name not in stored)
+    bare.graph.output.extend(model.graph.output)
+    return bare
 
 
 def activations(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -66,7 +77,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as Python values; strings are bytes."""
     return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
 
@@ -86,9 +97,28 @@ def _fix_batch(graph: onnx.GraphProto) -> None:
             raise GraphError(
                 f"input {inputs[0].name} has a free dimension at axis {axis}; export the file again with a fixed size"
             )
-    del graph.value_info[:]  # may speak of another batch
     for output in graph.output:
         output.type.tensor_type.ClearField("shape")
+
+
+def _infer_shapes(plain: onnx.ModelProto, arrays: Arrays) -> onnx.ModelProto:
+    """Shapes of all tensors in `value_info`. Large weights are shown to the inference by their shapes only."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(plain)
+    for name, array in arrays.items():
+        if array.size <= 64:
+            shown.graph.initializer.append(numpy_helper.from_array(array, name))
+        else:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            shown.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(shown, data_prop=True)
+    except Exception as error:
+        raise GraphError(f"not a usable ONNX graph: {_first_line(error)}; export it again from PyTorch") from error
+    plain.graph.value_info.extend(inferred.graph.value_info)
+    del plain.graph.output[:]
+    plain.graph.output.extend(inferred.graph.output)
+    return plain
 
 
 def _shapes(graph: onnx.GraphProto) -> Shapes:
@@ -113,9 +143,7 @@ def _fold_constants(model: onnx.ModelProto, arrays: Arrays, shapes: Shapes) -> N
     model.graph.node.extend(kept)
 
 
-def _constant_value(
-    node: onnx.NodeProto, arrays: Arrays, shapes: Shapes, model: onnx.ModelProto
-) -> Arrays | None:
+def _constant_value(node: onnx.NodeProto, arrays: Arrays, shapes: Shapes, model: onnx.ModelProto) -> Arrays | None:
     """What the node computes, if that does not depend on the network's input."""
     if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
         return {node.output[0]: np.asarray(shapes[node.input[0]], np.int64)}

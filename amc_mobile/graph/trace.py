@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +13,8 @@ from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.identities import Ids
-from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare
+from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare, without_weights
+from amc_mobile.graph.rules import RULES
 from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
 from amc_mobile.graph.walk import RawLayer, Walk, layer_name
 from amc_mobile.types import AxisSpans, ChannelGroup, Layer, LayerKind, NetworkGraph, Span, WeightTensor
@@ -24,22 +27,23 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
     the reason. Raises: GraphError for a damaged file, several inputs, or an unknown name in `skip`.
     """
     plain, arrays, shapes = prepare(model)
-    walk = Walk(plain, arrays, shapes, frozenset(skip)).run()
+    walk = Walk(plain, arrays, shapes, frozenset(skip)).run(RULES)
     names = [layer_name(raw.node.input[1]) for raw in walk.layers]
     unknown = set(skip) - set(names)
     if unknown:
         raise GraphError(f"no layer is called {sorted(unknown)[0]}; type `amc graph {name}` to see their names")
     index, groups = _groups(walk)
     axes = _axis_maps(walk, index)
+    tensors = tuple(_tensors(plain, arrays, axes))
     network = NetworkGraph(
         name=name,
         input_shape=shapes[activations(plain.graph)[0].name],
         layers=tuple(_layer(raw, index, arrays, shapes) for raw in walk.layers),
         groups=groups,
-        tensors=tuple(_tensors(plain, arrays, axes)),
-        overhead_bytes=plain.ByteSize() - sum(array.nbytes for array in arrays.values()),
+        tensors=tensors,
+        overhead_bytes=_overhead_bytes(plain, arrays) - sum(4 * math.prod(tensor.shape) for tensor in tensors),
     )
-    return TracedGraph(plain, network, arrays, axes, index, walk)
+    return TracedGraph(plain, network, arrays, axes, index, walk=walk)
 
 
 def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
@@ -60,9 +64,9 @@ def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
         for channel, root in enumerate(roots):
             group_of[root], channel_of[root] = number, channel
         producers, consumers = made[roots[0]], read[roots[0]]
-        reason = reason or _why_pointless(producers, consumers, len(roots))
+        why = reason or _why_pointless(producers, consumers, len(roots))
         title = producers[0] if producers else f"channels read by {consumers[0]}" if consumers else f"group {number}"
-        groups.append(ChannelGroup(number, title, len(roots), producers, consumers, not reason, reason))
+        groups.append(ChannelGroup(number, title, len(roots), producers, consumers, not why, why))
     return GroupIndex(walk.identities, group_of, channel_of, Counter(group_of.values())), tuple(groups)
 
 
@@ -95,7 +99,9 @@ def _axis_maps(walk: Walk, index: GroupIndex) -> dict[str, dict[int, AxisMap]]:
 
 def _spans(ids: Ids, index: GroupIndex) -> AxisSpans:
     group, _ = index.locate(ids)
-    return tuple(Span(number, count // index.sizes[number]) for number, count in sorted(Counter(group.tolist()).items()))
+    return tuple(
+        Span(number, count // index.sizes[number]) for number, count in sorted(Counter(group.tolist()).items())
+    )
 
 
 def _layer(raw: RawLayer, index: GroupIndex, arrays: Arrays, shapes: Shapes) -> Layer:
@@ -113,7 +119,7 @@ def _layer(raw: RawLayer, index: GroupIndex, arrays: Arrays, shapes: Shapes) -> 
         kernel=_pair(spatial),
         stride=_pair(values.get("strides", (1,) * window)),
         padding=pads,
-        groups=int(values.get("group", 1)),  # type: ignore[call-overload]
+        groups=int(values.get("group", 1)),
         in_hw=_area(shapes[node.input[0]], node.op_type),
         out_hw=_area(shapes[node.output[0]], node.op_type),
         in_spans=_spans(raw.in_ids, index),
@@ -126,15 +132,15 @@ def _layer(raw: RawLayer, index: GroupIndex, arrays: Arrays, shapes: Shapes) -> 
 
 
 def _pads(
-    node: onnx.NodeProto, values: dict[str, object], shapes: Shapes, weight: tuple[int, ...], window: int
+    node: onnx.NodeProto, values: dict[str, Any], shapes: Shapes, weight: tuple[int, ...], window: int
 ) -> tuple[int, int, int, int]:
     """(top, left, bottom, right); SAME padding is spelled out. Zero for a linear layer and 1-D convolutions."""
     if window != 2:
         return (0, 0, 0, 0)
     mode = values.get("auto_pad", b"NOTSET")
     if mode in (b"NOTSET", b"VALID"):
-        top, left, bottom, right = values.get("pads", (0, 0, 0, 0))  # type: ignore[misc]
-        return (int(top), int(left), int(bottom), int(right))
+        top, left, bottom, right = (int(pad) for pad in values.get("pads", (0, 0, 0, 0)))
+        return (top, left, bottom, right)
     strides, dilations = _pair(values.get("strides", (1, 1))), _pair(values.get("dilations", (1, 1)))
     totals = []
     for axis in (0, 1):
@@ -145,8 +151,8 @@ def _pads(
     return (first[0], first[1], totals[0] - first[0], totals[1] - first[1])
 
 
-def _pair(values: object) -> tuple[int, int]:
-    numbers = [int(value) for value in values]  # type: ignore[attr-defined]
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    numbers = [int(value) for value in values]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (1, numbers[0]) if numbers else (1, 1)
 
 
@@ -157,18 +163,24 @@ def _area(shape: tuple[int, ...], op_type: str) -> tuple[int, int]:
     return (int(np.prod(shape[:-1], dtype=np.int64)), 1)
 
 
-def _tensors(
-    model: onnx.ModelProto, arrays: Arrays, axes: Mapping[str, Mapping[int, AxisMap]]
-) -> list[WeightTensor]:
-    buffers = {
-        name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]
-    }
+def _tensors(model: onnx.ModelProto, arrays: Arrays, axes: Mapping[str, Mapping[int, AxisMap]]) -> list[WeightTensor]:
+    buffers = {name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
     tensors = []
     for name, array in arrays.items():
         if array.ndim and np.issubdtype(array.dtype, np.floating):
             spans = tuple(_axis_spans(axes.get(name, {}).get(axis)) for axis in range(array.ndim))
             tensors.append(WeightTensor(name, array.shape, spans, name in buffers))
     return tensors
+
+
+def _overhead_bytes(plain: onnx.ModelProto, arrays: Arrays) -> int:
+    """Size of the serialised file, without serialising its weights."""
+    headers: int = sum(
+        onnx.TensorProto(name=name, dims=array.shape, data_type=onnx.TensorProto.FLOAT).ByteSize() + 8
+        for name, array in arrays.items()
+    )
+    skeleton: int = without_weights(plain).ByteSize()
+    return skeleton + headers + sum(array.nbytes for array in arrays.values())
 
 
 def _axis_spans(axis: AxisMap | None) -> AxisSpans:
@@ -186,6 +198,8 @@ def load(data: bytes, source: str) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
         numpy_helper.to_array(model.graph.initializer[0])  # weights kept in a second file fail here
-    except Exception as error:  # noqa: BLE001 - protobuf and onnx raise many kinds
-        raise GraphError(f"{source} cannot be read as ONNX ({type(error).__name__}); export it with its weights inside") from error
+    except Exception as error:
+        raise GraphError(
+            f"{source} cannot be read as ONNX ({type(error).__name__}); export it with its weights inside"
+        ) from error
     return model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,12 +14,12 @@ from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.identities import Identities, Ids
-from amc_mobile.graph.prepare import Arrays, attributes
+from amc_mobile.graph.prepare import Arrays, attributes, with_weights, without_weights
 from amc_mobile.graph.walk import Walk
 from amc_mobile.types import NetworkGraph, Policy
 
 Channels = tuple[Ids, ...]  # for every group, pinned ones too: the sorted channels that stay
-Weights = Mapping[str, NDArray[np.generic]]
+Weights = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +56,33 @@ def first_channels(policy: Policy) -> Channels:
 class TracedGraph:
     """One network as an ONNX graph whose channel groups are known.
 
-    `model` is the original with batch 1 and constants folded, `network` its description as plain data, `axes` the
-    groups along each axis of each weight.
+    `network` describes it as plain data; `axes` tells the groups along each axis of each weight.
     """
 
     def __init__(
         self,
-        model: onnx.ModelProto,
+        skeleton: onnx.ModelProto,
         network: NetworkGraph,
         arrays: Arrays,
         axes: Mapping[str, Mapping[int, AxisMap]],
         index: GroupIndex,
+        *,
         walk: Walk,
     ) -> None:
-        self.model = model
         self.network = network
         self.axes = axes
         self._arrays = arrays
         self._counts = [(count, *index.locate(count.ids)) for count in walk.counts]
         self._reindexes = [(item, *index.locate(item.ids)) for item in walk.reindexes]
-        self._skeleton = onnx.ModelProto()
-        self._skeleton.CopyFrom(model)
-        for emptied in (self._skeleton.graph.initializer, self._skeleton.graph.value_info):
-            del emptied[:]
+        self._annotated = skeleton  # with the shapes of intermediate tensors, which hold for the full network only
+        self._skeleton = without_weights(skeleton)
 
-    def weight(self, name: str) -> NDArray[np.generic]:
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The original network: batch 1, constants folded, shapes of all intermediate tensors recorded."""
+        return with_weights(self._annotated, self._arrays)
+
+    def weight(self, name: str) -> NDArray[Any]:
         """The original's initialiser of that name."""
         return self._arrays[name]
 
@@ -104,8 +108,7 @@ class TracedGraph:
                 if not stays.all():
                     arrays[name] = np.compress(stays, arrays[name], axis=axis)
         arrays.update(weights or {})
-        sliced = onnx.ModelProto()
-        sliced.CopyFrom(self._skeleton)
+        sliced = with_weights(self._skeleton, {})
         self._follow_counts(sliced, arrays, masks)
         sliced.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
         return sliced
@@ -113,8 +116,6 @@ class TracedGraph:
     def mask(self, channels: Channels) -> onnx.ModelProto:
         """The full-size network in which nobody hears the pruned channels: equal to the slice in every output."""
         masks = self._masks(channels)
-        masked = onnx.ModelProto()
-        masked.CopyFrom(self._skeleton)
         arrays = dict(self._arrays)
         for name, axes in self.axes.items():
             for axis, axis_map in axes.items():
@@ -122,8 +123,7 @@ class TracedGraph:
                 if axis_map.reads and not stays.all():
                     shape = [-1 if other == axis else 1 for other in range(arrays[name].ndim)]
                     arrays[name] = (arrays[name] * stays.reshape(shape)).astype(arrays[name].dtype)
-        masked.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
-        return masked
+        return with_weights(self._skeleton, arrays)
 
     def _masks(self, channels: Channels) -> list[NDArray[np.bool_]]:
         groups = self.network.groups
@@ -151,7 +151,7 @@ class TracedGraph:
             if count.constant not in fresh:
                 arrays[count.constant] = arrays[count.constant].copy()
                 fresh.add(count.constant)
-            arrays[count.constant][count.index] = number  # type: ignore[index]
+            arrays[count.constant][count.index] = number
         for item, group, channel in self._reindexes:
             stays = _stays(group, channel, masks)
             old = arrays[item.constant]

@@ -1,0 +1,73 @@
+"""Layers: they read the identities on the input axis of their weight and make fresh ones on the output axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from amc_mobile.graph.identities import Ids, Lane
+from amc_mobile.graph.prepare import attributes
+from amc_mobile.graph.walk import Count, RawLayer, Walk, layer_name
+
+
+def conv(walk: Walk, index: int, node: onnx.NodeProto) -> None:
+    """Dense: reads axis 1, makes axis 0. Depthwise: hands its identities on. Grouped otherwise: pinned."""
+    data, weight = node.input[0], node.input[1]
+    if weight not in walk.arrays or data not in walk.shapes or len(walk.shapes[data]) < 3:
+        walk.opaque(node, "its weight is computed")
+        return
+    groups = int(attributes(node).get("group", 1))
+    shape, arriving = walk.arrays[weight].shape, walk.lane(data, 1, f"Conv {node.name}").ids
+    if groups == 1:
+        walk.member(weight, 1, arriving, reads=True)
+        leaving, kind = walk.identities.fresh(shape[0]), "conv"
+    elif shape[1] == 1 and groups == len(arriving):
+        leaving, kind = np.repeat(arriving, shape[0] // groups), "depthwise"
+        walk.counts.append(Count(arriving, node=index))
+    else:
+        reason = f"Conv {node.name}: grouped convolution ({groups} groups)"
+        walk.identities.pin(arriving, reason)
+        leaving, kind = walk.identities.fresh(shape[0], reason), "conv"
+    finish_layer(walk, node, kind, arriving, leaving)
+
+
+def gemm(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+    """A linear layer on rows."""
+    values = attributes(node)
+    data, weight = node.input[0], node.input[1]
+    if weight not in walk.arrays or data not in walk.shapes or values.get("transA", 0):
+        walk.opaque(node, "its weight is computed")
+        return
+    reads = 1 if values.get("transB", 0) else 0
+    arriving = walk.lane(data, 1, f"Gemm {node.name}").ids
+    walk.member(weight, reads, arriving, reads=True)
+    leaving = walk.identities.fresh(walk.arrays[weight].shape[1 - reads])
+    finish_layer(walk, node, "linear", arriving, leaving, axis=1 - reads)
+
+
+def matmul(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+    """A linear layer on the last axis of anything; a product of two activations is pinned."""
+    data, weight = node.input[0], node.input[1]
+    if weight not in walk.arrays or walk.arrays[weight].ndim != 2:
+        walk.opaque(node, "product of two activations")
+        return
+    arriving = walk.lane(data, len(walk.shapes[data]) - 1, f"MatMul {node.name}").ids
+    walk.member(weight, 0, arriving, reads=True)
+    leaving = walk.identities.fresh(walk.arrays[weight].shape[1])
+    finish_layer(walk, node, "linear", arriving, leaving, axis=1)
+
+
+def finish_layer(  # noqa: PLR0917
+    walk: Walk, node: onnx.NodeProto, kind: str, arriving: Ids, leaving: Ids, axis: int = 0
+) -> None:
+    """Notes the output side of a layer: weight, bias, the activation it makes, and the layer itself."""
+    if layer_name(node.input[1]) in walk.skip:
+        walk.identities.pin(np.concatenate([arriving, leaving]), "skipped by hand")
+    walk.member(node.input[1], axis, leaving)
+    if len(node.input) > 2 and node.input[2] in walk.arrays and walk.arrays[node.input[2]].shape:
+        bias = node.input[2]
+        if walk.arrays[bias].shape[-1] == len(leaving):
+            walk.member(bias, walk.arrays[bias].ndim - 1, leaving)
+    out_axis = 1 if node.op_type == "Conv" else len(walk.shapes[node.output[0]]) - 1
+    walk.lanes[node.output[0]] = Lane(out_axis, leaving)
+    walk.layers.append(RawLayer(node, kind, arriving, leaving))
