@@ -1,0 +1,199 @@
+"""Every rule on a graph of its own: which groups are found, and masked = sliced for random choices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_mobile.errors import GraphError
+from amc_mobile.graph.trace import load, trace
+from tests.graph.builders import Builder, images_for, random_channels, relative_error, run
+
+
+def chain(b: Builder) -> str:
+    return b.conv(b.op("Relu", b.conv("input", "a", 3, 8)), "b", 8, 4)
+
+
+def residual(b: Builder) -> str:
+    stem = b.conv("input", "stem", 3, 8)
+    body = b.conv(b.op("Relu", b.conv(stem, "one", 8, 12)), "two", 12, 8)
+    return b.conv(b.op("Add", stem, body), "head", 8, 4)
+
+
+def depthwise(b: Builder) -> str:
+    wide = b.op("Clip", b.conv("input", "expand", 3, 12, 1), b.constant("low", np.float32(0)))
+    return b.conv(b.conv(wide, "dw", 12, 12, group=12, stride=2), "project", 12, 5, 1)
+
+
+def depthwise_multiplier(b: Builder) -> str:
+    return b.conv(b.conv(b.conv("input", "a", 3, 6), "dw", 6, 12, group=6), "b", 12, 4)
+
+
+def option_a_shortcut(b: Builder) -> str:
+    stem = b.conv("input", "stem", 3, 4)
+    half = b.op("Slice", stem, b.ints(0, 0), b.ints(99, 99), b.ints(2, 3), b.ints(2, 2))
+    skip = b.op("Pad", half, b.ints(0, 2, 0, 0, 0, 2, 0, 0))
+    return b.conv(b.op("Add", b.conv(stem, "body", 4, 8, stride=2), skip), "head", 8, 3)
+
+
+def concatenated(b: Builder) -> str:
+    one, two = b.conv("input", "one", 3, 6), b.conv("input", "two", 3, 4, 1)
+    return b.conv(b.op("Concat", one, two, axis=1), "head", 10, 3)
+
+
+def batch_norm_after_concat(b: Builder) -> str:
+    both = b.op("Concat", b.conv("input", "one", 3, 6), b.conv("input", "two", 3, 4, 1), axis=1)
+    for name in ("scale", "shift", "mean", "var"):
+        b.constant(f"bn.{name}", b.random.uniform(0.5, 1.5, 10).astype(np.float32))
+    return b.conv(b.op("BatchNormalization", both, "bn.scale", "bn.shift", "bn.mean", "bn.var"), "head", 10, 3)
+
+
+def squeeze_excite(b: Builder) -> str:
+    data = b.conv("input", "a", 3, 8)
+    gate = b.op("ReduceMean", data, b.ints(2, 3), keepdims=1)
+    gate = b.op("Sigmoid", b.conv(b.op("Relu", b.conv(gate, "down", 8, 4, 1)), "up", 4, 8, 1))
+    return b.conv(b.op("Mul", data, gate), "head", 8, 3)
+
+
+def flattened(b: Builder) -> str:
+    flat = b.op("Reshape", b.op("MaxPool", b.conv("input", "a", 3, 6), kernel_shape=[2, 2], strides=[2, 2]), b.ints(1, 96))
+    return b.linear(b.op("Relu", b.linear(flat, "fc1", 96, 10)), "fc2", 10, 4)
+
+
+def split_halves(b: Builder) -> str:
+    left, right = b.op("Split", b.conv("input", "a", 3, 8), b.ints(3, 5), axis=1, outputs=2)
+    return b.op("Add", b.conv(left, "left", 3, 4), b.conv(right, "right", 5, 4))
+
+
+def sliced_channels(b: Builder) -> str:
+    piece = b.op("Slice", b.conv("input", "a", 3, 8), b.ints(2), b.ints(7), b.ints(1))
+    return b.conv(piece, "head", 5, 3)
+
+
+def gathered(b: Builder) -> str:
+    return b.conv(b.op("Gather", b.conv("input", "a", 3, 6), b.ints(4, 0, 2, -1), axis=1), "head", 4, 3)
+
+
+def linear_on_tokens(b: Builder) -> str:
+    tokens = b.op("Transpose", b.op("Reshape", b.conv("input", "a", 3, 6), b.ints(1, 6, 64)), perm=[0, 2, 1])
+    b.constant("fc.weight", b.random.standard_normal((6, 5)).astype(np.float32))
+    b.constant("out.weight", b.random.standard_normal((5, 4)).astype(np.float32))
+    hidden = b.op("Add", b.op("MatMul", tokens, "fc.weight"), b.constant("fc.bias", np.ones(5, np.float32)))
+    return b.op("MatMul", b.op("Erf", hidden), "out.weight")
+
+
+def shared_weight(b: Builder) -> str:
+    data = b.conv("input", "a", 3, 6)
+    for _ in range(2):
+        data = b.op("Relu", b.conv(data, "same", 6, 6))
+    return b.conv(data, "head", 6, 3)
+
+
+PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
+    chain: {(8, ("a",))},
+    residual: {(8, ("stem", "two")), (12, ("one",))},
+    depthwise: {(12, ("expand",))},
+    depthwise_multiplier: {(6, ("a",))},
+    option_a_shortcut: {(4, ("stem", "body")), (4, ("body",))},
+    concatenated: {(6, ("one",)), (4, ("two",))},
+    batch_norm_after_concat: {(6, ("one",)), (4, ("two",))},
+    squeeze_excite: {(8, ("a", "up")), (4, ("down",))},
+    flattened: {(6, ("a",)), (10, ("fc1",))},
+    split_halves: {(3, ("a",)), (5, ("a",))},
+    sliced_channels: {(5, ("a",))},
+    gathered: {(4, ("a",))},
+    linear_on_tokens: {(6, ("a",)), (5, ("fc",))},
+    shared_weight: {(6, ("a", "same"))},
+}
+
+
+@pytest.mark.parametrize("network", PRUNABLE, ids=lambda network: network.__name__)
+def test_the_groups_are_found(network) -> None:
+    b = Builder()
+    graph = trace(b.build(network(b)), network.__name__).network
+    assert {(group.channels, group.producers) for group in graph.prunable()} == PRUNABLE[network]
+
+
+@pytest.mark.parametrize("network", PRUNABLE, ids=lambda network: network.__name__)
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_masked_equals_sliced_and_differs_from_the_original(network, seed: int) -> None:
+    b = Builder()
+    traced = trace(b.build(network(b)), network.__name__)
+    random = np.random.default_rng(seed)
+    channels, images = random_channels(traced, random), images_for(traced, random)
+    masked, sliced = run(traced.mask(channels), images), run(traced.slice(channels), images)
+    assert relative_error(sliced, masked) < 1e-5
+    if any(len(kept) < group.channels for kept, group in zip(channels, traced.network.groups, strict=True)):
+        assert relative_error(sliced, run(traced.model, images)) > 1e-5
+
+
+def channel_shuffle(b: Builder) -> str:
+    wide = b.op("Reshape", b.conv("input", "a", 3, 8), b.ints(1, 2, 4, 8, 8))
+    mixed = b.op("Reshape", b.op("Transpose", wide, perm=[0, 2, 1, 3, 4]), b.ints(1, 8, 8, 8))
+    return b.conv(mixed, "head", 8, 3)
+
+
+def grouped(b: Builder) -> str:
+    return b.conv(b.conv(b.conv("input", "a", 3, 8), "g", 8, 8, group=2), "head", 8, 3)
+
+
+def attention(b: Builder) -> str:
+    data = b.op("Reshape", b.conv("input", "a", 3, 6), b.ints(1, 6, 64))
+    return b.op("MatMul", data, b.op("Transpose", data, perm=[0, 2, 1]))
+
+
+def unknown_operator(b: Builder) -> str:
+    return b.conv(b.op("LRN", b.conv("input", "a", 3, 8), size=3), "head", 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (channel_shuffle, "splits or merges channels"),
+        (grouped, "grouped convolution (2 groups)"),
+        (attention, "product of two activations"),
+        (unknown_operator, "LRN lrn1: not understood"),
+        (chain, "the network's output"),
+    ],
+)
+def test_what_is_not_understood_is_pinned_with_the_reason(network, reason: str) -> None:
+    b = Builder()
+    traced = trace(b.build(network(b)), network.__name__)
+    reasons = [group.reason for group in traced.network.groups if not group.prunable]
+    assert any(reason in given for given in reasons), reasons
+    whole = tuple(np.arange(group.channels) for group in traced.network.groups)
+    images = images_for(traced, np.random.default_rng(0))
+    assert relative_error(run(traced.slice(whole), images), run(traced.model, images)) == 0.0
+
+
+def test_skipped_layers_keep_their_width() -> None:
+    b = Builder()
+    model = b.build(residual(b))
+    graph = trace(model, "net", skip=["one"]).network
+    assert not graph.prunable()
+    assert {group.reason for group in graph.groups} >= {"skipped by hand"}
+    with pytest.raises(GraphError, match="no layer is called nothing"):
+        trace(model, "net", skip=["nothing"])
+
+
+def test_a_policy_that_cuts_what_is_pinned_is_refused() -> None:
+    b = Builder()
+    traced = trace(b.build(chain(b)), "net")
+    whole = [np.arange(group.channels) for group in traced.network.groups]
+    pinned = next(group for group in traced.network.groups if not group.prunable)
+    whole[pinned.index] = np.arange(1)
+    with pytest.raises(GraphError, match="cannot be pruned: the network's"):
+        traced.slice(tuple(whole))
+
+
+def test_foreign_files_are_refused_in_one_line() -> None:
+    with pytest.raises(GraphError, match="x.onnx cannot be read as ONNX"):
+        load(b"not a model", "x.onnx")
+    b = Builder()
+    model = b.build(chain(b))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(GraphError, match="free dimension at axis 2"):
+        trace(model, "net")
