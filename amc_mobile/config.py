@@ -21,6 +21,8 @@ class ModelConfig(_Section):
 
     name: str = Field("digits", description="a network's name, or your own package.module:function")
     weights: Path | None = Field(None, description="state_dict file; none: train briefly (digits) or random weights")
+    mean: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
+    std: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
 
 
 class DataConfig(_Section):
@@ -52,6 +54,7 @@ class ProfileConfig(_Section):
     min_time_s: float = Field(1.0, ge=0.0)
     max_error: float = Field(0.05, gt=0.0, description="refuse a table whose leave-one-out error is larger")
     force: bool = Field(False, description="use a table above max_error anyway")
+    table: Path | None = Field(None, description="a table measured before on this device; none: measure now")
 
 
 class BudgetConfig(_Section):
@@ -79,7 +82,13 @@ class SearchConfig(_Section):
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
     round_to: int = Field(8, ge=1, description="widths are multiples of this, if that leaves at least eight choices")
     opponents: bool = Field(True, description="also run uniform, shallow, deep and sensitivity policies")
-    warm_start: bool = Field(True, description="fill the replay with the opponents' policies")
+    random_policies: int = Field(10, ge=0, description="random policies on the budget, among the opponents")
+    sensitivity_points: int = Field(5, ge=1, description="widths at which each group alone is evaluated")
+    warm_start: bool = Field(True, description="begin from the opponents' policies; false: AMC as published")
+    local_share: float = Field(
+        0.5, ge=0, le=1, description="with warm_start: share of the episodes that explore around the best policy so far"
+    )
+    local_sigma: float = Field(0.1, gt=0, description="width of the noise in those episodes")
     hidden: int = Field(300, ge=1, description="paper: two hidden layers of 300")
     actor_lr: float = Field(1e-4, gt=0)
     critic_lr: float = Field(1e-3, gt=0)
@@ -111,6 +120,9 @@ class FinetuneConfig(_Section):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that imitates the original")
+    temperature: float = Field(2.0, gt=0, description="softens both answers before they are compared")
+    shift: int = Field(2, ge=0, description="pixels by which training images are moved at random")
+    flip: bool = Field(False, description="mirror training images half of the time")
 
 
 class BenchConfig(_Section):
@@ -161,8 +173,13 @@ def describe(error: ValidationError) -> str:
 def dump(config: RunConfig) -> str:
     """The resolved config as TOML: every value, defaults included. Unset options are left out."""
     tree = config.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]
     for section, values in tree.items():
         if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A plain value in TOML, which is nearly JSON; but TOML knows neither surrogates nor a bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -31,6 +31,7 @@ class RunFolder:
         self.gram = root / "gram.npz"
         self.trials = root / "trials.jsonl"
         self.checkpoint = root / "search.pt"
+        self.sensitivity = root / "sensitivity.json"  # what each group alone loses: see search/sensitivity.py
         self.search = root / "search.json"
         self.policy = root / "policy.json"
         self.weights = root / "weights.pt"
@@ -39,6 +40,8 @@ class RunFolder:
         self.comparison = root / "comparison.json"
         self.summary = root / "summary.json"
         self.report = root / "report.html"
+        self.stages = root / "stages.json"  # which stage is finished, and from which inputs
+        self.parity = root / "parity.json"  # how far PyTorch and ONNX Runtime differ, for each exported network
 
     def create(self) -> RunFolder:
         """Makes the folder and checks that it can be written. Raises: RunFolderError."""
@@ -124,7 +127,7 @@ def append_trial(path: Path, trial: Trial) -> None:
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """The trials so far; a line torn by a crash at the very end is left out. Raises: RunFolderError on damage before it."""
+    """The trials so far, without a last line torn by a crash. Raises: RunFolderError on damage before it."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -7,7 +7,7 @@ width (channels that stay), `keep_ratio` a fraction in (0, 1].
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,7 +66,7 @@ class Layer:
     input: str  # name of the ONNX tensor that the layer reads
     output: str  # name of the ONNX tensor that the layer writes
 
-    def widths(self, kept: tuple[int, ...] | list[int]) -> tuple[int, int]:
+    def widths(self, kept: Sequence[int]) -> tuple[int, int]:
         """Input and output channels of this layer when group g keeps `kept[g]` channels."""
         return (
             sum(span.positions * kept[span.group] for span in self.in_spans),
@@ -164,7 +164,7 @@ class TimingJob:
 
 @dataclass(frozen=True, slots=True)
 class TimingProtocol:
-    """How a device measures: per job and round. LATENCY protocol: end to end and per-node times never share a session."""
+    """How a device measures each job in each round. End-to-end and per-node times never share a session."""
 
     rounds: int = 3
     warmups: int = 10
@@ -231,7 +231,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How good a network is on some images. Fractions in [0, 1]; `kl` is the mean divergence from the original, nats."""
+    """How good a network is on some images: fractions in [0, 1]; `kl` is the divergence from the original, nats."""
 
     top1: float
     top5: float

@@ -8,15 +8,20 @@ import math
 def width_grid(channels: int, min_keep_ratio: float, round_to: int) -> tuple[int, ...]:
     """Channel counts that a group of `channels` may keep, ascending; the last one is `channels` itself.
 
-    Widths are multiples of the largest power of two that is at most `round_to` and leaves at least eight choices
-    (`channels / 8`): runtimes work in blocks of 4 to 16 channels and odd widths are often slower than the next block.
-    None is below `min_keep_ratio * channels`.
+    Widths are multiples of the largest power of two that is at most `round_to` and leaves eight choices (`channels / 8`);
+    a group of 16 to 32 channels makes do with four to eight, so that its widths stay multiples of 4. The reason is in
+    the runtimes: they work in blocks of 4 to 16 channels, and a convolution whose input is no multiple of 4 leaves
+    ONNX Runtime's blocked layout altogether and costs more than the next wider one. None is below
+    `min_keep_ratio * channels`.
 
     >>> width_grid(64, 0.5, 8)
     (32, 40, 48, 56, 64)
+    >>> width_grid(24, 0.2, 8)
+    (8, 12, 16, 20, 24)
     >>> width_grid(10, 0.5, 8)
-    (5, 6, 7, 8, 9, 10)
+    (6, 8, 10)
     """
-    step = 1 << (max(1, min(round_to, channels // 8)).bit_length() - 1)
+    choice = max(channels // 8, min(channels // 4, 4), 1)
+    step = 1 << (min(max(round_to, 1), choice).bit_length() - 1)
     smallest = max(1, math.ceil(min_keep_ratio * channels - 1e-9))  # 0.07 * 100 is 7.000000000000001
     return (*range(math.ceil(smallest / step) * step, channels, step), channels)

@@ -53,7 +53,7 @@ def batch_norm_after_concat(b: Builder) -> str:
 def squeeze_excite(b: Builder) -> str:
     data = b.conv("input", "a", 3, 8)
     gate = b.op("ReduceMean", data, b.ints(2, 3), keepdims=1)
-    gate = b.op("Sigmoid", b.conv(b.op("Relu", b.conv(gate, "down", 8, 4, 1)), "up", 4, 8, 1))
+    gate = b.op("Sigmoid", b.conv(b.op("Tanh", b.conv(gate, "down", 8, 4, 1)), "up", 4, 8, 1))
     return b.conv(b.op("Mul", data, gate), "head", 8, 3)
 
 

@@ -1,0 +1,102 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets up .venv when it is missing. `make` shows all.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN  := $(VENV)/bin
+AMC  := $(BIN)/amc
+
+DEVICE  ?= host
+MODEL   ?= mobilenet_v2
+LATENCY ?= 0.5
+RUN     ?= runs/demo
+
+# ---------------------------------------------------------------------------------------------------------- front door
+
+.PHONY: help
+help: ## Show this list
+	@echo "make TARGET [VARIABLE=value ...]"
+	@awk -F ':.*## ' '/^[a-z_0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "variables: DEVICE=$(DEVICE) MODEL=$(MODEL) WEIGHTS= DATA= TABLE= LATENCY=$(LATENCY) RUN=$(RUN) ARGS='more options of the command'"
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Make .venv with everything that is needed (again only when pyproject.toml or constraints.txt changed)
+
+.PHONY: demo
+demo: setup ## The whole job on this machine in minutes: train, profile, search, prune, fine-tune, benchmark, report
+	$(AMC) demo $(ARGS)
+
+.PHONY: test
+test: setup ## Run the tests (offline, CPU)
+	$(BIN)/python -m pytest $(ARGS)
+
+# ------------------------------------------------------------------------------------------------------------ the verbs
+
+.PHONY: profile
+profile: setup ## Measure a latency table: DEVICE=host MODEL=mobilenet_v2 [WEIGHTS=file.pt]
+	$(AMC) profile --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) --device $(DEVICE) $(ARGS)
+
+.PHONY: search
+search: setup ## Search under a latency budget: MODEL= WEIGHTS= DATA= [TABLE=] LATENCY=0.5 RUN=runs/name
+	$(AMC) search --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
+	    $(if $(TABLE),--table $(TABLE)) --latency $(LATENCY) --device $(DEVICE) --out $(RUN) $(ARGS)
+
+.PHONY: bench
+bench: setup ## Original against pruned on the device: RUN=runs/name DEVICE=host
+	$(AMC) bench $(RUN) --device $(DEVICE) $(ARGS)
+
+.PHONY: report
+report: setup ## Write the report of a run again: RUN=runs/name
+	$(AMC) report $(RUN) $(ARGS)
+
+# --------------------------------------------------------------------------------------------------- published numbers
+
+.PHONY: bench-mobilenet_v2
+bench-mobilenet_v2: setup need-data ## MobileNet-V2, ImageNet, 70 % latency on this machine (under 25 minutes): DATA=folder
+	$(AMC) run configs/mobilenet_v2_imagenet.toml --data $(DATA) $(ARGS)
+
+.PHONY: bench-resnet56
+bench-resnet56: setup need-data ## ResNet-56, CIFAR-10, 50 % MACs (minutes): DATA=folder
+	$(AMC) run configs/resnet56_cifar10.toml --data $(DATA) $(ARGS)
+
+.PHONY: need-data
+need-data:
+	@test -n "$(DATA)" || { echo "say where weights and images are: make $(MAKECMDGOALS) DATA=folder" >&2; exit 2; }
+
+# ------------------------------------------------------------------------------------------------------------- quality
+
+.PHONY: check
+check: quality test ## What CI runs: format, lint, types, import rules, tests
+
+.PHONY: quality
+quality: setup ## As check, without the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove caches and build products (keeps .venv and runs)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# --------------------------------------------------------------------------------------------------------------- setup
+
+# The first Python that is new enough and really starts (version managers put names on PATH that do not).
+FIND_PYTHON = for p in $(PYTHON) python3.11 python3.12 python3.13 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || { \
+	    python=$$($(FIND_PYTHON)) || true; \
+	    test -n "$$python" || { echo "amc-mobile needs Python 3.11 or newer; install it, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
+	    "$$python" -c 'import venv, ensurepip' 2>/dev/null || { echo "$$python has no venv module; on Debian and Ubuntu type: sudo apt-get install python3-venv" >&2; exit 1; }; \
+	    echo "making $(VENV) with $$($$python --version)"; \
+	    "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

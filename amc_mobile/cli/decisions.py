@@ -1,0 +1,109 @@
+"""The stages that decide and cut: the search, the pruned and repaired network, its fine-tuning, the file that ships."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amc_mobile.cli.originals import check_parity
+from amc_mobile.runs import read_json, write_bytes
+from amc_mobile.types import Budget, Metric, Policy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from amc_mobile.cli.session import Session
+    from amc_mobile.config import BudgetConfig
+    from amc_mobile.device.protocol import Progress
+    from amc_mobile.graph.traced import Channels
+
+_METRICS: dict[str, Metric] = {"latency": "latency_us", "macs": "macs", "params": "params", "bytes": "bytes"}
+
+
+def metric_of(config: BudgetConfig) -> tuple[Metric, float]:
+    """Which cost is limited, and to which fraction of the original's."""
+    name, fraction = next((name, value) for name, value in config if value is not None)
+    return _METRICS[name], fraction
+
+
+def budget(session: Session) -> Budget:
+    """The limit in the metric's own unit."""
+    from amc_mobile.cost.price import cost_function
+
+    metric, fraction = metric_of(session.config.budget)
+    network = session.traced.network
+    return Budget(metric, fraction * cost_function(network, metric, session.table())(network.full().kept))
+
+
+def search(session: Session, progress: Progress) -> None:
+    """trials.jsonl, search.pt and search.json: the policy that keeps the budget and the accuracy."""
+    from amc_mobile.search.evaluator import PrunedEvaluator
+    from amc_mobile.search.run import search as run_search
+
+    evaluator = PrunedEvaluator(session.pruner, session.evaluator("search"))
+    run_search(
+        session.traced.network,
+        session.table(),
+        evaluator,
+        session.config.search,
+        budget(session),
+        seed=session.config.seed,
+        folder=session.folder,
+        progress=progress,
+        context={"model": session.model_sha256},
+    )
+
+
+def prune(session: Session, progress: Progress) -> None:
+    """policy.json: the widths, and the channels that stay in every group; weights.pt, repaired by least squares."""
+    from amc_mobile.prune.saved import save
+
+    policy = Policy(tuple(read_json(session.folder.search)["best"]["kept"]))
+    channels = session.pruner.channels(policy)
+    save(session.folder, _repaired(session, channels), session.entry, session.traced, channels)
+
+
+def finetune(session: Session, progress: Progress) -> None:
+    """weights.pt: trained from the repaired network on, with the original as a teacher; without epochs as it is."""
+    from amc_mobile.prune.saved import save
+    from amc_mobile.train.fit import fit
+
+    config, folder = session.config, session.folder
+    channels = session.pruner.channels(session.policy())
+    module = _repaired(session, channels)
+    if config.finetune.epochs > 0:
+        split = session.splits.train
+        module = fit(
+            module,
+            split.tensors(session.preprocessing),
+            split.labels,
+            config.finetune,
+            seed=config.seed,
+            teacher=session.original,
+            progress=progress,
+            checkpoint=folder.root / "finetune.partial",
+        )
+    save(folder, module, session.entry, session.traced, channels)
+
+
+def export(session: Session, progress: Progress) -> None:
+    """model.onnx: the slice of the one graph with the weights that ship, checked against PyTorch."""
+    from amc_mobile.export.weights import folded_weights
+    from amc_mobile.prune.saved import load
+
+    module = load(session.folder.root)
+    policy = session.policy()
+    model = session.pruner.prune(policy)  # without training: the very network that the search judged
+    if session.config.finetune.epochs > 0:
+        weights = folded_weights(module, model)
+        model = session.traced.slice(session.pruner.channels(policy), weights)
+    check_parity(session, "pruned", module, model)
+    write_bytes(session.folder.model_onnx, model.SerializeToString())
+
+
+def _repaired(session: Session, channels: Channels) -> nn.Module:
+    from amc_mobile.prune.module import assign, slice_module
+
+    module = slice_module(session.original, session.traced, channels)
+    if session.reconstructor is not None:
+        assign(module, session.reconstructor.weights(channels), session.traced)
+    return module

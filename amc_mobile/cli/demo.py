@@ -1,0 +1,33 @@
+"""The settings of `amc demo`: sized to end within minutes on two cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amc_mobile.config import (
+    BenchConfig,
+    BudgetConfig,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    ProfileConfig,
+    PruneConfig,
+    RunConfig,
+    SearchConfig,
+)
+
+
+def demo_config() -> RunConfig:
+    """Half the latency of a small network for scikit-learn's handwritten digits, on this machine."""
+    return RunConfig(
+        out=Path("runs/demo"),
+        model=ModelConfig(name="digits"),
+        data=DataConfig(name="digits", search_images=300, calibration_images=200, test_images=500),
+        # A noisy machine shall not end the demo: the report says how far the table is off.
+        profile=ProfileConfig(carriers=12, rounds=3, min_time_s=0.3, force=True),
+        budget=BudgetConfig(latency=0.5),
+        search=SearchConfig(episodes=150, warmup_episodes=40, round_to=8),
+        prune=PruneConfig(ridge=1e-4),
+        finetune=FinetuneConfig(epochs=10),
+        bench=BenchConfig(rounds=9, min_time_s=0.3),
+    )

@@ -1,0 +1,60 @@
+"""--dry-run: what a run would do, stage by stage, and about how much of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amc_mobile.cli.console import print_json, print_table
+from amc_mobile.cli.pipeline import Pipeline
+from amc_mobile.runs import RunFolder, read_trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from amc_mobile.config import RunConfig
+
+
+def show_forecast(config: RunConfig, as_json: bool, names: Sequence[str] | None = None) -> None:
+    """Prints every stage (or those named) with its state and its size."""
+    folder = RunFolder(config.out)
+    work = Pipeline(folder, config)
+    rows: list[dict[str, Any]] = [
+        {"stage": stage.name, "done": work.finished(stage.name), "does": stage.does, "size": size(stage.name, config)}
+        for stage in work.stages
+        if names is None or stage.name in names
+    ]
+    if as_json:
+        print_json({"folder": str(folder.root), "stages": rows, "trials_done": len(read_trials(folder.trials))})
+        return
+    print(f"would work in {folder.root}; nothing is done now")
+    cells = [(row["stage"], "done before" if row["done"] else "to do", row["does"], row["size"]) for row in rows]
+    print_table([("stage", "state", "what", "how much"), *cells])
+
+
+def size(stage: str, config: RunConfig) -> str:
+    """How much work a stage is, in words; seconds are for the device alone and least ones."""
+    if stage == "profile":
+        return profile_size(config)
+    if stage == "search":
+        search = config.search
+        opponents = ", besides the opponents" if search.opponents else ""
+        return (
+            f"{search.episodes} episodes, each at most one evaluation on {config.data.search_images} images{opponents}"
+        )
+    if stage == "bench":
+        bench = config.bench
+        return f"2 networks x {bench.rounds} rounds, at least {2 * bench.rounds * bench.min_time_s:.0f} s"
+    return {
+        "calibrate": f"{config.data.calibration_images} images",
+        "finetune": f"{config.finetune.epochs} epochs",
+    }.get(stage, "")
+
+
+def profile_size(config: RunConfig) -> str:
+    """How many measurements a latency table needs, and at least how many seconds."""
+    profile = config.profile
+    if profile.table is not None:
+        return f"none: {profile.table} is used"
+    networks = profile.carriers + 2  # with the full and the smallest one
+    seconds = networks * profile.rounds * profile.min_time_s
+    return f"{networks} networks x {profile.rounds} rounds, at least {seconds:.0f} s"

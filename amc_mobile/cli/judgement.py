@@ -1,0 +1,92 @@
+"""The stages that judge: accuracy on unseen images, time on the device, and the report of it all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amc_mobile.runs import read_json, write_json
+from amc_mobile.types import Policy, Score, TimingProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx
+
+    from amc_mobile.cli.session import Session
+    from amc_mobile.device.protocol import Progress
+
+
+def evaluate(session: Session, progress: Progress) -> None:
+    """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images.
+
+    The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning.
+    """
+    from amc_mobile.cli.session import read_onnx
+
+    config, folder = session.config, session.folder
+    networks: dict[str, Callable[[], onnx.ModelProto]] = {
+        "original": lambda: session.original_onnx,
+        "pruned": lambda: session.pruner.prune(session.policy()),
+    }
+    if config.finetune.epochs > 0:
+        networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
+    if (uniform := _uniform(session)) is not None:
+        networks["uniform"] = lambda: session.pruner.prune(uniform)
+    evaluator = session.evaluator("test")
+    scores: dict[str, dict[str, float] | None] = {"finetuned": None, "uniform": None}
+    for done, (name, network) in enumerate(networks.items()):
+        progress(done, len(networks), name)
+        scores[name] = _shares(evaluator.score(network()))
+    write_json(
+        folder.accuracy,
+        {
+            "metric": "top5" if config.search.reward == "top5" else "top1",
+            "test_images": len(session.splits.test.labels),
+            "search_images": len(session.splits.search.labels),
+            **{name: scores[name] for name in ("original", "pruned", "finetuned", "uniform")},
+        },
+    )
+
+
+def bench(session: Session, progress: Progress) -> None:
+    """comparison.json: original against pruned on the device, interleaved."""
+    from amc_mobile.profile.compare import compare
+
+    settings, folder = session.config.bench, session.folder
+    protocol = TimingProtocol(
+        rounds=settings.rounds,
+        warmups=settings.warmups,
+        runs=settings.runs,
+        min_time_s=settings.min_time_s,
+        seed=session.config.seed,
+    )
+    original = folder.require(folder.original_onnx, "search").read_bytes()
+    pruned = folder.require(folder.model_onnx, "export").read_bytes()
+    write_json(folder.comparison, compare(session.device, original, pruned, protocol, predicted_us(session), progress))
+
+
+def predicted_us(session: Session) -> float | None:
+    """What the run's table says of the pruned network; None without a table, or with one of another device."""
+    table = session.table()
+    if table is None or table.device.key() != session.device.info().key():
+        return None
+    return table.latency_us(session.traced.network, session.policy().kept)
+
+
+def report(session: Session, progress: Progress) -> None:
+    """summary.json, and report.html, report.md, report.json from the folder's files."""
+    from amc_mobile.cli.summary import summarise
+    from amc_mobile.report.write import write_report
+
+    write_json(session.folder.summary, summarise(session.folder, session.config))
+    write_report(session.folder)
+
+
+def _uniform(session: Session) -> Policy | None:
+    """The opponent that gives every group the same share, if it took part in the search."""
+    opponents: list[dict[str, Any]] = read_json(session.folder.search)["opponents"]
+    return next((Policy(tuple(trial["kept"])) for trial in opponents if trial["agent"] == "uniform"), None)
+
+
+def _shares(score: Score) -> dict[str, float]:
+    return {"top1": score.top1, "top5": score.top5}

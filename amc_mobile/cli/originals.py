@@ -1,0 +1,127 @@
+"""The stages that lay the ground: the trained network, its one ONNX graph, the latency table, the calibration."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amc_mobile.cli.console import note
+from amc_mobile.errors import GraphError
+from amc_mobile.runs import read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from amc_mobile.cli.session import Session
+    from amc_mobile.device.protocol import Progress
+
+PARITY = 1e-4  # largest difference of logits between PyTorch and ONNX Runtime, relative to the largest logit
+_PARITY_IMAGES = 8
+_DIGITS_EPOCHS = 20
+
+
+def train(session: Session, progress: Progress) -> None:
+    """original.pt: the weights given, or (digits only) a short training."""
+    from amc_mobile.models.zoo import load_module
+
+    config, folder = session.config, session.folder
+    module = load_module(session.entry, config.model.weights)
+    if config.model.weights is None:
+        if session.entry.name == "digits":
+            module = _train_digits(session, module, progress)
+        else:
+            note(f"no weights are given for {config.model.name}: it is taken as it is built")
+    save_weights(folder.original_weights, module)
+
+
+def export(session: Session, progress: Progress) -> None:
+    """original.onnx and graph.json: the network as one graph, and what can be pruned in it."""
+    from amc_mobile.export.to_onnx import export as to_onnx
+    from amc_mobile.graph.trace import trace
+    from amc_mobile.profile.identity import structure_sha256
+
+    folder, entry = session.folder, session.entry
+    model = to_onnx(session.original, entry.input_shape)
+    check_parity(session, "original", session.original, model)
+    write_bytes(folder.original_onnx, model.SerializeToString())
+    network = trace(model, entry.name).network
+    write_json(folder.graph, {"network": network, "model_sha256": structure_sha256(model)})
+
+
+def profile(session: Session, progress: Progress) -> None:
+    """table.json and table.csv: measured on the device, or a table of the same device and network taken over."""
+    from amc_mobile.cost.table import LatencyTable
+    from amc_mobile.profile.profiler import profile as measure
+
+    config, folder = session.config, session.folder
+    if config.profile.table is not None:
+        table = LatencyTable.load(config.profile.table)
+        table.require(session.device.info(), session.model_sha256)
+    else:
+        table = measure(
+            session.traced,
+            session.device,
+            config.profile,
+            seed=config.seed,
+            min_keep_ratio=config.search.min_keep_ratio,
+            round_to=config.search.round_to,
+            progress=progress,
+            checkpoint=folder.root / "profile.partial",
+        )
+    table.save(folder.table)
+
+
+def calibrate(session: Session, progress: Progress) -> None:
+    """gram.npz: second moments of every layer's inputs on the calibration images."""
+    from amc_mobile.prune.gram import collect
+
+    config = session.config
+    images = session.splits.calibration.tensors(session.preprocessing)
+    points = config.prune.points_per_image
+    grams = collect(session.traced, images, points, seed=config.seed, threads=session.threads, progress=progress)
+    grams.save(session.folder.gram)
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Writes a state_dict, all or nothing."""
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(module.state_dict(), stream)
+    write_bytes(path, stream.getvalue())
+
+
+def check_parity(session: Session, which: str, module: nn.Module, model: onnx.ModelProto) -> None:
+    """Notes in parity.json how far PyTorch and ONNX Runtime differ. Raises: GraphError if it is too far."""
+    from amc_mobile.export.to_onnx import parity
+
+    split = session.splits.calibration
+    images = split.tensors(session.preprocessing)[:_PARITY_IMAGES]
+    difference = parity(module, model, images)
+    path = session.folder.parity
+    write_json(path, (read_json(path) if path.is_file() else {}) | {which: difference})
+    if difference > PARITY:
+        raise GraphError(
+            f"the exported {which} network differs from PyTorch by {difference:.1e} of the largest logit; "
+            "check that it has no random or training-only step in eval mode"
+        )
+
+
+def _train_digits(session: Session, module: nn.Module, progress: Progress) -> nn.Module:
+    from amc_mobile.config import FinetuneConfig
+    from amc_mobile.train.fit import fit
+
+    split = session.splits.train
+    settings = FinetuneConfig(epochs=_DIGITS_EPOCHS, learning_rate=0.05, batch_size=32, distillation=0.0)
+    return fit(
+        module,
+        split.tensors(session.preprocessing),
+        split.labels,
+        settings,
+        seed=session.config.seed,
+        teacher=None,
+        progress=progress,
+        checkpoint=session.folder.root / "train.partial",
+    )

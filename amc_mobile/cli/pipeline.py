@@ -1,0 +1,212 @@
+"""All stages in their order, and what runs them: each is skipped when its files already follow from the same inputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from amc_mobile import config as configuration
+from amc_mobile.cli import decisions, judgement, originals
+from amc_mobile.cli.console import note, progress_line, working
+from amc_mobile.cli.ledger import Ledger
+from amc_mobile.cli.lock import locked
+from amc_mobile.cli.session import Session
+from amc_mobile.cli.settings import differences
+from amc_mobile.cli.stage import Stage, fingerprints
+from amc_mobile.errors import RunFolderError
+from amc_mobile.runs import RunFolder, write_text
+
+if TYPE_CHECKING:
+    from amc_mobile.config import RunConfig
+
+_IMAGES = ("data", "model.mean", "model.std", "seed")
+
+
+def stages(config: RunConfig) -> tuple[Stage, ...]:
+    """The whole job under this config, in order. Only a latency search depends on the table."""
+    timed = ("profile",) if config.budget.latency is not None else ()
+    trained = ("data", "seed", "model.mean", "model.std") if config.model.weights is None else ()
+    return (
+        Stage(
+            "train",
+            "load the weights, or train the digits network",
+            originals.train,
+            after=(),
+            settings=("model.name", "model.weights", *trained),
+            outputs=lambda folder: (folder.original_weights,),
+            checkpoints=lambda folder: (folder.root / "train.partial",),
+        ),
+        Stage(
+            "graph",
+            "export the network once to ONNX and find its channel groups",
+            originals.export,
+            after=("train",),
+            settings=("model.name",),
+            outputs=lambda folder: (folder.original_onnx, folder.graph),
+            extras=lambda folder: (folder.parity,),
+        ),
+        Stage(
+            "profile",
+            "measure the device and fit its latency table",
+            originals.profile,
+            after=("graph",),
+            settings=("device", "profile", "seed", "search.min_keep_ratio", "search.round_to"),
+            outputs=lambda folder: (folder.table, folder.table.with_suffix(".csv")),
+            checkpoints=lambda folder: (folder.root / "profile.partial",),
+        ),
+        Stage(
+            "calibrate",
+            "run the calibration images once for the least-squares repair",
+            originals.calibrate,
+            after=("graph",),
+            settings=(*_IMAGES, "prune.points_per_image"),
+            outputs=lambda folder: (folder.gram,),
+        ),
+        Stage(
+            "search",
+            "let the agent choose how many channels every group keeps",
+            decisions.search,
+            after=("calibrate", *timed),
+            settings=(*_IMAGES, "budget", "search", "prune"),
+            outputs=lambda folder: (folder.search, folder.trials),
+            extras=lambda folder: (folder.checkpoint, folder.sensitivity),
+        ),
+        Stage(
+            "prune",
+            "cut the network and repair it by least squares",
+            decisions.prune,
+            after=("search",),
+            settings=("prune",),
+            outputs=lambda folder: (folder.policy,),
+        ),
+        Stage(
+            "finetune",
+            "train the pruned network",
+            decisions.finetune,
+            after=("prune",),
+            settings=(*_IMAGES, "finetune"),
+            outputs=lambda folder: (folder.weights,),
+            checkpoints=lambda folder: (folder.root / "finetune.partial",),
+        ),
+        Stage(
+            "export",
+            "write the ONNX file that ships and compare it with PyTorch",
+            decisions.export,
+            after=("finetune",),
+            settings=(),
+            outputs=lambda folder: (folder.model_onnx,),
+        ),
+        Stage(
+            "evaluate",
+            "test every network on images that the search never saw",
+            judgement.evaluate,
+            after=("export",),
+            settings=_IMAGES,
+            outputs=lambda folder: (folder.accuracy,),
+        ),
+        Stage(
+            "bench",
+            "time original and pruned network on the device, interleaved",
+            judgement.bench,
+            after=("export",),
+            settings=("device", "bench", "seed"),
+            outputs=lambda folder: (folder.comparison,),
+        ),
+        Stage(
+            "report",
+            "write the summary and the report",
+            judgement.report,
+            after=("evaluate", "bench"),
+            settings=(),
+            outputs=lambda folder: (folder.summary, folder.report),
+            extras=lambda folder: (folder.report.with_suffix(".md"), folder.report.with_suffix(".json")),
+        ),
+    )
+
+
+def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:
+    """The config's folder, made if need be, with the config in it. Call it under no lock.
+
+    Raises: RunFolderError if the folder holds another run and `update` is not set.
+    """
+    folder = RunFolder(config.out)
+    if folder.config.is_file():
+        changed = differences(configuration.load(folder.config), config)
+        if changed and not update:
+            raise RunFolderError(
+                f"{folder.root} was made with other settings ({'; '.join(changed)}); choose another --out, "
+                "--update to redo what depends on them, or --fresh to start over"
+            )
+        if not changed:
+            return folder.create()
+    elif folder.root.is_dir() and any(folder.root.iterdir()) and not (folder.root / ".lock").is_file():
+        raise RunFolderError(f"{folder.root} is not empty and is no run folder; choose another with --out DIR")
+    return folder.create()
+
+
+def start_over(config: RunConfig) -> None:
+    """Removes the files of every stage and the book of them; other files in the folder stay."""
+    folder = RunFolder(config.out)
+    if not folder.root.is_dir():
+        return
+    with locked(folder.root):
+        for stage in stages(config):
+            stage.clear(folder)
+        for path in (folder.config, folder.stages):
+            path.unlink(missing_ok=True)
+
+
+class Pipeline:
+    """The stages of one run folder."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.stages = stages(config)
+        self._inputs = fingerprints(self.stages, config)
+
+    def finished(self, name: str) -> bool:
+        """Whether the stage is done from the inputs of today."""
+        ledger = Ledger(self.folder.stages)
+        return ledger.finished(name, self._inputs[name]) and self._stage(name).complete(self.folder)
+
+    def require(self, name: str) -> None:
+        """Raises: RunFolderError if the stage is not done, with the command that does it."""
+        if not self.finished(name):
+            verb = "search --out" if name == "search" else name
+            raise RunFolderError(
+                f"{self.folder.root}: {name} is not done with the present settings; "
+                f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"
+            )
+
+    def run(self, names: Sequence[str] | None = None) -> None:
+        """Does the named stages (all if None) that are not done yet, in order, and keeps the book."""
+        with locked(self.folder.root), working():
+            write_text(self.folder.config, configuration.dump(self.config))
+            session = Session(self.folder, self.config)
+            for stage in self.stages:
+                if names is None or stage.name in names:
+                    self._do(stage, session)
+
+    def _do(self, stage: Stage, session: Session) -> None:
+        ledger, inputs = Ledger(self.folder.stages), self._inputs[stage.name]
+        if ledger.finished(stage.name, inputs) and stage.complete(self.folder):
+            note(f"{stage.name:>10}  done before")
+            return
+        if not ledger.begun(stage.name, inputs):
+            stage.clear(self.folder)  # what is left of other settings must not be resumed
+        ledger.begin(stage.name, inputs)
+        start = time.monotonic()
+        try:
+            with progress_line(stage.name) as progress:
+                stage.work(session, progress)
+        except BaseException:
+            ledger.pause(stage.name, inputs, time.monotonic() - start)
+            raise
+        ledger.finish(stage.name, inputs, time.monotonic() - start)
+        stage.tidy(self.folder)
+        note(f"{stage.name:>10}  done in {time.monotonic() - start:.1f} s")
+
+    def _stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)

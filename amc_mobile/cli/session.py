@@ -1,0 +1,159 @@
+"""What the stages of one run share: its folder, its settings, and what is read from them once and only when needed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from amc_mobile.cli.open_device import open_device
+from amc_mobile.runs import read_json
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from amc_mobile.config import RunConfig
+    from amc_mobile.cost.table import LatencyTable
+    from amc_mobile.device.protocol import Device
+    from amc_mobile.graph.traced import TracedGraph
+    from amc_mobile.models.evaluation import OnnxEvaluator
+    from amc_mobile.models.preprocessing import Preprocessing
+    from amc_mobile.models.splits import Splits
+    from amc_mobile.models.zoo import ModelEntry
+    from amc_mobile.prune.gram import Grams
+    from amc_mobile.prune.importance import Ranking
+    from amc_mobile.prune.pruner import Pruner
+    from amc_mobile.prune.reconstruct import Reconstructor
+    from amc_mobile.runs import RunFolder
+    from amc_mobile.types import Policy
+
+
+class Session:
+    """One run at work. What it reads lazily are the outputs of finished stages, which do not change any more."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    @property
+    def threads(self) -> int:
+        """Cores for evaluation and calibration. The device's own thread count is another matter."""
+        return self.config.search.threads or len(os.sched_getaffinity(0))
+
+    @cached_property
+    def entry(self) -> ModelEntry:
+        """The network's entry in the zoo, with this run's preprocessing."""
+        from amc_mobile.models.zoo import find, preprocessing_for
+
+        entry = find(self.config.model.name)
+        return replace(entry, preprocessing=preprocessing_for(entry, self.config.model))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the network wants its images."""
+        return self.entry.preprocessing
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The images: disjoint parts for training, searching, calibration and testing."""
+        from amc_mobile.models.data import check_labels
+        from amc_mobile.models.splits import make_splits
+
+        splits = make_splits(self.config.data, self.config.seed)
+        for images in (splits.search.images, splits.test.images):
+            check_labels(images, self.entry.classes, self.entry.name)
+        return splits
+
+    @cached_property
+    def original(self) -> nn.Module:
+        """The trained network, before any pruning."""
+        from amc_mobile.models.zoo import load_module
+
+        return load_module(self.entry, self.folder.require(self.folder.original_weights, "search"))
+
+    @cached_property
+    def original_onnx(self) -> onnx.ModelProto:
+        """The trained network as it was exported."""
+        return read_onnx(self.folder.require(self.folder.original_onnx, "search"))
+
+    @cached_property
+    def traced(self) -> TracedGraph:
+        """The exported network with its channel groups."""
+        from amc_mobile.graph.trace import trace
+
+        return trace(self.original_onnx, self.config.model.name)
+
+    @cached_property
+    def device(self) -> Device:
+        """The device, opened."""
+        return open_device(self.config.device)
+
+    @cached_property
+    def grams(self) -> Grams:
+        """The second moments of the calibration images."""
+        from amc_mobile.prune.gram import Grams
+
+        return Grams.load(self.folder.require(self.folder.gram, "search"))
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The channels of every group, from most to least important."""
+        from amc_mobile.prune.importance import rank
+
+        return rank(self.traced, self.config.prune.importance, self.grams)
+
+    @cached_property
+    def reconstructor(self) -> Reconstructor | None:
+        """The least-squares repair, if the settings want it."""
+        from amc_mobile.prune.reconstruct import Reconstructor
+
+        settings = self.config.prune
+        return Reconstructor(self.traced, self.grams, settings.ridge, self.ranking) if settings.reconstruct else None
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """From a policy to the pruned and repaired graph."""
+        from amc_mobile.prune.pruner import Pruner
+
+        return Pruner(self.traced, self.ranking, self.reconstructor)
+
+    def evaluator(self, part: Literal["search", "test"]) -> OnnxEvaluator:
+        """Scores networks on the search or the test images, beside the original's own answers."""
+        from amc_mobile.models.evaluation import OnnxEvaluator
+
+        split = self.splits.search if part == "search" else self.splits.test
+        images = split.tensors(self.preprocessing)
+        reference = OnnxEvaluator(images, split.labels, self.threads).logits(self.original_onnx)
+        return OnnxEvaluator(images, split.labels, self.threads, reference)
+
+    @property
+    def model_sha256(self) -> str:
+        """The identity of the exported network, to which a latency table is bound."""
+        return str(read_json(self.folder.graph)["model_sha256"])
+
+    def table(self) -> LatencyTable | None:
+        """The latency table, if this run has one."""
+        from amc_mobile.cost.table import LatencyTable
+
+        return LatencyTable.load(self.folder.table) if self.folder.table.is_file() else None
+
+    def policy(self) -> Policy:
+        """The widths that were decided."""
+        from amc_mobile.types import Policy
+
+        return Policy(tuple(read_json(self.folder.require(self.folder.policy, "prune"))["kept"]))
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The network in an ONNX file. Raises: DataError or GraphError in one line."""
+    from amc_mobile.errors import DataError
+    from amc_mobile.graph.trace import load
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give the path of an ONNX file") from error
+    return load(data, str(path))

@@ -1,0 +1,88 @@
+"""From the command line to a RunConfig: options over a config file over the defaults; and what differs between two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from amc_mobile import config as configuration
+from amc_mobile.config import RunConfig
+from amc_mobile.errors import ConfigError
+
+_FILES = ("model.weights", "data.name", "data.test", "profile.table")  # settings that name a file or a folder
+
+
+def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
+    """The config with settings replaced, named by their path ("search.episodes"). None leaves a setting as it is.
+
+    A budget replaces the whole section: exactly one may be set. Raises: ConfigError.
+    """
+    tree = config.model_dump()
+    given = {path: value for path, value in options.items() if value is not None}
+    if any(path.startswith("budget.") for path in given):
+        tree["budget"] = {}
+    for path, value in given.items():
+        section, _, key = path.rpartition(".")
+        (tree[section] if section else tree)[key] = value
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(configuration.describe(error)) from error
+
+
+def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:
+    """The config with its relative weights and image files looked for in a folder."""
+    if folder is None:
+        return config
+    return override(
+        config,
+        {
+            "model.weights": None if config.model.weights is None else folder / config.model.weights,
+            "data.name": _inside(folder, config.data.name),
+            "data.test": None if config.data.test is None else _inside(folder, config.data.test),
+        },
+    )
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Every setting that differs, as "search.episodes 120 -> 200". Files count by content, not by where they lie."""
+    before, after = flat(old), flat(new)
+    changed = [path for path in after if path != "out" and identity(path, before[path]) != identity(path, after[path])]
+    return [f"{path} {before[path]} -> {after[path]}" for path in changed]
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Every setting by its path: {"search.episodes": 120, ...}."""
+    tree = config.model_dump(mode="json")
+    sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    settings = {key: value for key, value in tree.items() if key not in sections}
+    return settings | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+
+
+def identity(path: str, value: Any) -> Any:
+    """What makes two values of a setting the same thing: the content of a file, else the value."""
+    if path not in _FILES or value is None:
+        return value
+    file = Path(value)
+    if not file.is_file():
+        return value
+    status = file.stat()
+    return _sha256(file, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256(file: Path, size: int, mtime_ns: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _inside(folder: Path, spec: str) -> str:
+    kind, colon, place = spec.rpartition(":")
+    if not colon and Path(spec).suffix not in (".npz", ".zip"):
+        return spec  # "digits"
+    return f"{kind}{colon}{folder / place}"

@@ -1,0 +1,141 @@
+"""What came of a run, from its files: summary.json, and a few lines for the terminal."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from amc_mobile.cli.console import print_json, print_table
+from amc_mobile.cli.decisions import metric_of
+from amc_mobile.cli.ledger import Ledger
+from amc_mobile.report import wording as say
+from amc_mobile.report.wording import METRIC_NAMES
+from amc_mobile.runs import RunFolder, read_json, read_trials
+
+if TYPE_CHECKING:
+    from amc_mobile.config import RunConfig
+
+_PACKAGES = ("amc-mobile", "torch", "torchvision", "onnx", "onnxruntime", "numpy")
+
+
+def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """summary.json: before and after in every currency. Times in µs, accuracies as fractions."""
+    accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
+    metric, fraction = metric_of(config.budget)
+    after = accuracy["finetuned"] or accuracy["pruned"]
+    name = accuracy["metric"]
+    return {
+        "model": config.model.name,
+        "device": comparison["device"]["model"],
+        "metric": metric,
+        "limit": search["budget"]["limit"],
+        "fraction": fraction,
+        "accuracy_metric": name,
+        "accuracy_before": accuracy["original"][name],
+        "accuracy_after": after[name],
+        "accuracy_before_finetuning": accuracy["pruned"][name],
+        "accuracy_uniform": accuracy["uniform"] and accuracy["uniform"][name],
+        "test_images": accuracy["test_images"],
+        "latency_before_us": comparison["latency_before_us"],
+        "latency_after_us": comparison["latency_after_us"],
+        "speedup": comparison["speedup"],
+        "speedup_ci": comparison["speedup_ci"],
+        "predicted_us": comparison["predicted_us"],
+        "prediction_error": comparison["prediction_error"],
+        "budget_us": search["budget"]["limit"] if metric == "latency_us" else None,
+        **network_facts(folder),
+        "agent": search["best"]["agent"],
+        "episodes": search["episodes"],
+        "trials": len(read_trials(folder.trials)),
+        "seconds": Ledger(folder.stages).seconds(),
+        "commands": [f"amc run {folder.config}"],
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
+        "report": str(folder.report),
+    }
+
+
+def network_facts(folder: RunFolder) -> dict[str, Any]:
+    """MACs, parameters and file size before and after pruning, and how exactly the exported file answers."""
+    from pydantic import TypeAdapter
+
+    from amc_mobile.cost.price import price
+    from amc_mobile.types import NetworkGraph, Policy
+
+    network = TypeAdapter(NetworkGraph).validate_python(read_json(folder.graph)["network"])
+    policy = Policy(tuple(read_json(folder.policy)["kept"]))
+    before, after = price(network, network.full()), price(network, policy)
+    return {
+        "macs_before": before.macs,
+        "macs_after": after.macs,
+        "params_before": before.params,
+        "params_after": after.params,
+        "bytes_before": folder.original_onnx.stat().st_size,
+        "bytes_after": folder.model_onnx.stat().st_size,
+        "parity": read_json(folder.parity).get("pruned"),
+        "onnx": str(folder.model_onnx),
+        "weights": str(folder.weights),
+    }
+
+
+def show_summary(folder: RunFolder, as_json: bool) -> None:
+    """Prints summary.json on stdout, as it is or in a few lines."""
+    if as_json:
+        print_json(read_json(folder.summary))
+        return
+    from amc_mobile.report.write import summary_lines
+
+    print("\n".join(summary_lines(folder)))
+
+
+def show_network(folder: RunFolder, as_json: bool) -> None:
+    """Prints what is known of the pruned network on stdout."""
+    facts = network_facts(folder)
+    if as_json:
+        print_json(facts)
+        return
+    print_table([tuple(map(say.plain_ascii, row)) for row in [("", "before", "after", ""), *_size_rows(facts)]])
+    _print(f"network  {facts['onnx']}")
+    _print(f"weights  {facts['weights']}")
+
+
+def show_search(folder: RunFolder, as_json: bool) -> None:
+    """Prints the result of a search on stdout: the winner, and the best of every opponent."""
+    result = read_json(folder.search)
+    if as_json:
+        print_json({**result, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
+        return
+    metric = result["budget"]["metric"]
+    rows = [("agent", "reward", "top-1", METRIC_NAMES[metric])]
+    for trial in [result["best"], *result["opponents"]]:
+        cost = say.in_metric(trial["cost"][metric], metric)
+        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]), cost))
+    print_table([tuple(map(say.plain_ascii, row)) for row in rows])
+    _print(f"budget  {say.in_metric(result['budget']['limit'], metric)}, kept by all of them")
+    _print(f"next    amc prune {folder.root}")
+
+
+def show_comparison(folder: RunFolder, as_json: bool) -> None:
+    """Prints original against pruned on the device on stdout."""
+    found = read_json(folder.comparison)
+    if as_json:
+        print_json({key: value for key, value in found.items() if key not in ("original", "pruned")})
+        return
+    before, after = say.ms(found["latency_before_us"]), say.ms(found["latency_after_us"])
+    _print(f"{before} -> {after}: {say.times(found['speedup'])} as fast (95 %: {say.interval(found['speedup_ci'])})")
+    if found["predicted_us"] is not None:
+        error = say.signed_percent(found["prediction_error"])
+        _print(f"predicted {say.ms(found['predicted_us'])}, {error} against measured")
+    _print(f"{found['device']['model']}, {found['device']['runtime']}, raw values in {folder.comparison}")
+
+
+def _size_rows(facts: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [
+        ("MACs", say.count(facts["macs_before"]), say.count(facts["macs_after"]), ""),
+        ("parameters", say.count(facts["params_before"]), say.count(facts["params_after"]), ""),
+        ("file size", say.size(facts["bytes_before"]), say.size(facts["bytes_after"]), ""),
+    ]
+
+
+def _print(text: str) -> None:
+    print(say.plain_ascii(text))

@@ -1,0 +1,70 @@
+"""`amc graph` and `amc table`: look at what is known of a network, or of a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amc_mobile.cli import options
+
+_TableFile = Annotated[Path, typer.Argument(help="A latency table (its .json file).", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    app.command()(graph)
+    table = typer.Typer(no_args_is_help=True, help="Look at latency tables.")
+    for verb in (show, validate, diff):
+        table.command()(verb)
+    app.add_typer(table, name="table")
+
+
+def graph(
+    model: Annotated[str, typer.Argument(help="A network's name, package.module:function, or FILE.onnx.")],
+    json: options.Json = False,
+) -> None:
+    """Show what can be pruned in a network.
+
+    Its channel groups, the layers that write and read them, and why others are pinned.
+    """
+    from amc_mobile.cli.networks import show_graph, trace_network
+    from amc_mobile.config import ModelConfig
+
+    show_graph(trace_network(ModelConfig(name=model)).network, json)
+
+
+def show(file: _TableFile, json: options.Json = False) -> None:
+    """Show whose table it is and how wrong it is."""
+    from amc_mobile.cli.tables import show_table
+
+    show_table(file, json)
+
+
+def validate(
+    file: _TableFile,
+    max_error: Annotated[float, typer.Option("--max-error", help="Largest mean error allowed, as a fraction.")] = 0.05,
+    json: options.Json = False,
+) -> None:
+    """Check that a table is whole and exact enough.
+
+    Exit code 1 if not.
+    """
+    from amc_mobile.cli.tables import validate_table
+
+    validate_table(file, max_error, json)
+
+
+def diff(
+    first: _TableFile,
+    second: Annotated[Path, typer.Argument(help="Another table of the same network.", show_default=False)],
+    json: options.Json = False,
+) -> None:
+    """Compare two tables of one network.
+
+    Layer by layer at full width, in µs.
+    """
+    from amc_mobile.cli.tables import show_difference
+
+    show_difference(first, second, json)

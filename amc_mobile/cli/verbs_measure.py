@@ -1,0 +1,125 @@
+"""`amc profile`, `amc bench`, `amc devices`, `amc doctor`: everything that reads a clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amc_mobile.cli import options
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for verb in (profile, bench, devices, doctor):
+        app.command()(verb)
+
+
+def profile(
+    model: Annotated[str, typer.Option("--model", help="A network's name, package.module:function, or FILE.onnx.")],
+    weights: options.Weights = None,
+    device: options.DeviceName = None,
+    threads: options.Threads = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder, or FILE.json (default: latency_tables/DEVICE/...).")
+    ] = None,
+    carriers: Annotated[
+        int | None, typer.Option("--carriers", help="Randomly pruned variants to measure (default 16).")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep the table even if its own error is above the limit (5 %).")
+    ] = False,
+    config: options.ConfigFile = None,
+    seed: options.Seed = None,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Measure a device and fit a latency table.
+
+    The table says how wrong it is, and is refused above 5 % mean error. Type the same command to resume.
+    """
+    from amc_mobile import config as configuration
+    from amc_mobile.cli.open_device import check_device_name
+    from amc_mobile.cli.settings import override
+    from amc_mobile.cli.tables import profile_table, show_profile_forecast, show_table
+
+    base = configuration.RunConfig() if config is None else configuration.load(config)
+    settings = override(
+        base,
+        {
+            "model.name": model,
+            "model.weights": weights,
+            "device.name": device,
+            "device.threads": threads,
+            "profile.carriers": carriers,
+            "profile.force": True if force else None,
+            "seed": seed,
+        },
+    )
+    check_device_name(settings.device.name)
+    if dry_run:
+        show_profile_forecast(settings, json)
+        return
+    show_table(profile_table(settings, out), json)
+
+
+def bench(run: options.Run, device: options.DeviceName = None, json: options.Json = False) -> None:
+    """Time original against pruned network on a device.
+
+    Interleaved, with a 95 % interval, and the table's prediction beside the clock.
+    """
+    from amc_mobile.cli.open_device import check_device_name
+    from amc_mobile.cli.summary import show_comparison
+    from amc_mobile.cli.verbs_stage import open_pipeline
+
+    pipeline = open_pipeline(run, {"device.name": device})
+    check_device_name(pipeline.config.device.name)
+    pipeline.require("export")
+    pipeline.run(("bench",))
+    show_comparison(pipeline.folder, json)
+
+
+def devices(json: options.Json = False) -> None:
+    """List the devices that can be used now."""
+    from amc_mobile.cli.console import note, print_json, print_table
+    from amc_mobile.cli.open_device import open_device
+    from amc_mobile.config import DeviceConfig
+
+    info = open_device(DeviceConfig()).info()
+    if json:
+        print_json({"devices": [info]})
+        return
+    print_table(
+        [
+            ("device", "model", "os", "runtime", "provider"),
+            (info.name, info.model, info.os, info.runtime, info.provider),
+        ]
+    )
+    note("phones arrive with a later version")
+
+
+def doctor(
+    device: options.DeviceName = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Say whether a device can be measured now.
+
+    Looks at clocks, load and heat, and measures the noise with a small network. Exit code 4 if it is too noisy.
+    """
+    from amc_mobile.cli.console import print_json, progress_line, working
+    from amc_mobile.cli.examination import show_health
+    from amc_mobile.cli.open_device import open_device
+    from amc_mobile.config import DeviceConfig
+    from amc_mobile.device.stability import examine
+
+    opened = open_device(DeviceConfig(name=device or "host", threads=threads or 1))
+    with working(), progress_line("doctor") as progress:
+        found = examine(opened, progress=progress)
+    if json:
+        print_json(found)
+    else:
+        show_health(found)
+    if not found.steady:
+        raise typer.Exit(4)

@@ -1,0 +1,103 @@
+"""`amc prune`, `amc finetune`, `amc export`, `amc report`: one step each on a run folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amc_mobile.cli import options
+
+if TYPE_CHECKING:
+    from amc_mobile.cli.pipeline import Pipeline
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    for verb in (prune, finetune, export, report):
+        app.command()(verb)
+
+
+def prune(run: options.Run, json: options.Json = False) -> None:
+    """Cut the network to the widths found, and repair it.
+
+    Writes policy.json, weights.pt and model.onnx, without fine-tuning.
+    """
+    from amc_mobile.cli.summary import show_network
+
+    pipeline = open_pipeline(run, {"finetune.epochs": 0})
+    pipeline.require("search")
+    pipeline.run(("prune", "finetune", "export"))
+    show_network(pipeline.folder, json)
+
+
+def finetune(
+    run: options.Run,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training images.")],
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="At the start; falls to zero along a cosine.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Train the pruned network.
+
+    Writes weights.pt and model.onnx. Starts from the repaired network, also when it was trained before.
+    """
+    from amc_mobile.cli.summary import show_network
+
+    pipeline = open_pipeline(run, {"finetune.epochs": epochs, "finetune.learning_rate": learning_rate})
+    pipeline.require("prune")
+    pipeline.run(("finetune", "export"))
+    show_network(pipeline.folder, json)
+
+
+def export(
+    run: options.Run,
+    out: Annotated[Path | None, typer.Option("--out", help="Also copy the ONNX file there.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Write the pruned network's ONNX file.
+
+    Checks on real images that it answers as PyTorch does.
+    """
+    from amc_mobile.cli.summary import show_network
+    from amc_mobile.errors import RunFolderError
+
+    pipeline = open_pipeline(run)
+    pipeline.require("finetune")
+    pipeline.run(("export",))
+    if out is not None:
+        try:
+            shutil.copyfile(pipeline.folder.model_onnx, out)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {out}: {error.strerror}; choose another --out FILE") from error
+    show_network(pipeline.folder, json)
+
+
+def report(run: options.Run, json: options.Json = False) -> None:
+    """Test on unseen images and write the report.
+
+    Writes accuracy.json, summary.json, report.html, report.md and report.json.
+    """
+    from amc_mobile.cli.summary import show_summary
+
+    pipeline = open_pipeline(run)
+    pipeline.require("bench")
+    pipeline.run(("evaluate", "report"))
+    show_summary(pipeline.folder, json)
+
+
+def open_pipeline(run: Path, changes: dict[str, object] | None = None) -> Pipeline:
+    """The stages of a run folder, with some settings replaced. Raises: RunFolderError if it is none."""
+    from amc_mobile import config as configuration
+    from amc_mobile.cli.pipeline import Pipeline
+    from amc_mobile.cli.settings import override
+    from amc_mobile.errors import RunFolderError
+    from amc_mobile.runs import RunFolder
+
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise RunFolderError(f"{run} is no run folder (it has no config.toml); type `amc search` or `amc run` first")
+    return Pipeline(folder, override(configuration.load(folder.config), {"out": run, **(changes or {})}))

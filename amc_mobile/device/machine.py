@@ -1,0 +1,94 @@
+"""What this machine is and how it feels, as far as it tells: Linux says most of it, other systems less."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import time
+from pathlib import Path
+
+from amc_mobile.types import Conditions
+
+_CPUS = Path("/sys/devices/system/cpu")
+_LOAD_WINDOW_S = 0.05
+
+
+def cpu_model() -> str:
+    """The processor's name, or the architecture where the system hides it."""
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Hardware", "Processor"):
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def operating_system() -> str:
+    """System and version, such as "Linux 6.1.0"."""
+    return f"{platform.system()} {platform.release()}"
+
+
+def cores() -> tuple[int, ...]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def conditions() -> Conditions:
+    """Load, clocks, governor and heat now. Takes 50 ms, in which the load of other processes is watched."""
+    return Conditions(
+        time_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        load=foreign_load(),
+        clock_khz=clocks_khz(),
+        governor=governor(),
+        temperature_celsius=temperature_celsius(),
+    )
+
+
+def foreign_load(window_s: float = _LOAD_WINDOW_S) -> float | None:
+    """Cores that other processes keep busy, 0..cores; None where the system does not tell.
+
+    The counters tick every 10 ms: what is shorter than a few ticks is not seen.
+    """
+    if (before := _busy_s()) is None:
+        return None
+    mine, start = time.process_time(), time.perf_counter()
+    time.sleep(window_s)
+    elapsed, own = time.perf_counter() - start, time.process_time() - mine
+    after = _busy_s()
+    return None if after is None else max(0.0, round((after - before - own) / elapsed, 2))
+
+
+def clocks_khz() -> tuple[int, ...]:
+    """The clock of each core now; empty where the system hides it, as most virtual machines do."""
+    texts = [_read(_CPUS / f"cpu{core}/cpufreq/scaling_cur_freq") for core in cores()]
+    return tuple(int(text) for text in texts if text.strip().isdigit())
+
+
+def governor() -> str | None:
+    """How the first core chooses its clock: "performance", "schedutil", ..."""
+    return _read(_CPUS / f"cpu{cores()[0]}/cpufreq/scaling_governor").strip() or None
+
+
+def temperature_celsius() -> float | None:
+    """The hottest thermal zone."""
+    texts = [_read(zone / "temp").strip() for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone*"))]
+    values = [int(text) / 1000 for text in texts if text.lstrip("-").isdigit()]
+    return max(values) if values else None
+
+
+def _busy_s() -> float | None:
+    """Seconds that all cores together have spent working or were taken away by the hypervisor."""
+    words = _read(Path("/proc/stat")).partition("\n")[0].split()
+    if len(words) < 9:
+        return None
+    user, nice, system, _idle, _iowait, interrupt, soft, steal = (int(word) for word in words[1:9])
+    return (user + nice + system + interrupt + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,107 @@
+"""Per-node times from ONNX Runtime's profiler, traced back to the tensors of the graph that was handed in.
+
+The runtime rewrites the graph before it runs it: a Conv swallows the Clip behind it, blocked-layout (NCHWc) nodes
+write tensors of their own, Reorder nodes appear. Where a node's tensors are the runtime's own, its name tells: an NCHWc
+node is called "<tensor of the original graph>_nchwc", and what was not renamed keeps the name that it had.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from amc_mobile.errors import DeviceError
+from amc_mobile.types import NodeTime
+
+_EVENT_SUFFIX = "_kernel_time"
+_BLOCKED_SUFFIX = "_nchwc"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the optimised graph: what it does and which tensors of the original graph it makes."""
+
+    op_type: str
+    outputs: tuple[str, ...]
+
+
+def original_outputs(original: onnx.ModelProto, optimised: onnx.ModelProto) -> dict[str, Node]:
+    """The optimised graph's nodes by name, with outputs named as in the original graph wherever that is known.
+
+    A Reorder node makes the tensor that it copies into another layout.
+    """
+    known = {name for node in original.graph.node for name in node.output}
+    known.update(item.name for item in original.graph.input)
+    by_name = {node.name: tuple(node.output) for node in original.graph.node if node.name}
+    aliases: dict[str, str] = {}  # the runtime's own tensor -> the original tensor with the same values
+    nodes: dict[str, Node] = {}
+    for node in optimised.graph.node:
+        outputs = tuple(name for name in node.output if name)
+        if not set(outputs) <= known:
+            outputs = _resolve(node, outputs, known, by_name, aliases)
+            aliases.update(zip((name for name in node.output if name), outputs, strict=False))
+        nodes[node.name] = Node(node.op_type, outputs)
+    return nodes
+
+
+def _resolve(
+    node: onnx.NodeProto,
+    outputs: tuple[str, ...],
+    known: set[str],
+    by_name: Mapping[str, tuple[str, ...]],
+    aliases: Mapping[str, str],
+) -> tuple[str, ...]:
+    stem = node.name.removesuffix(_BLOCKED_SUFFIX)
+    if stem != node.name and stem in known:
+        return (stem,)
+    if node.name in by_name:
+        return by_name[node.name]
+    if node.op_type.startswith("Reorder") and node.input:
+        return (aliases.get(node.input[0], node.input[0]),)
+    return outputs
+
+
+def parse_profile(text: str, warmups: int) -> dict[str, tuple[str, float]]:
+    """Op type and median time in µs of every node in a profile that ONNX Runtime wrote; the first runs are dropped.
+
+    Raises: DeviceError if there are no node times in it.
+    """
+    try:
+        events = [event for event in json.loads(text) if event.get("cat") == "Node"]
+    except ValueError as error:
+        raise DeviceError(f"ONNX Runtime's profile is not JSON ({error}); is the temporary folder's disk full?") from error
+    op_types: dict[str, str] = {}
+    times: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event["name"].endswith(_EVENT_SUFFIX):
+            name = event["name"].removesuffix(_EVENT_SUFFIX)
+            op_types[name] = event["args"]["op_name"]
+            times[name].append(float(event["dur"]))
+    if not times:
+        raise DeviceError("this ONNX Runtime gives no per-node times; use the stock CPU build of onnxruntime")
+    return {name: (op_types[name], statistics.median(values[warmups:] or values)) for name, values in times.items()}
+
+
+def node_times(medians: Mapping[str, tuple[str, float]], nodes: Mapping[str, Node]) -> tuple[NodeTime, ...]:
+    """One round's times as NodeTime, in the order in which the nodes ran."""
+    return tuple(
+        NodeTime(name, op_type, nodes[name].outputs if name in nodes else (), (median,))
+        for name, (op_type, median) in medians.items()
+    )
+
+
+def with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model if every node has a name of its own; else every node is named after what it writes.
+
+    The profiler tells nodes apart by their names only. Changes `model`.
+    """
+    names = [node.name for node in model.graph.node]
+    if "" in names or len(set(names)) < len(names):
+        for node in model.graph.node:
+            node.name = next((name for name in node.output if name), node.name)
+    return model

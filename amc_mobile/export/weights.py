@@ -1,0 +1,54 @@
+"""Back through the door: a trained module's weights as the arrays that its ONNX graph stores."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from amc_mobile.errors import GraphError
+from amc_mobile.export.fold import Affine
+
+
+def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The module's arrays under the names of the graph's initialisers, batch norms folded as in the graph.
+
+    `model` is the graph exported from the module, or a slice of it with the module's widths; what it says in its
+    metadata ("amc.folded", "amc.transposed") decides. Initialisers that are no parameters are left out.
+    Raises: GraphError if an array does not have the shape that the graph stores.
+    """
+    metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
+    transposed: dict[str, str] = metadata.get("amc.transposed", {})
+    state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
+    parts = dict(module.named_modules())
+    for layer, norm in metadata.get("amc.folded", {}).items():
+        affine = _affine(parts[norm], norm)
+        weight, bias = affine.after(state[f"{layer}.weight"], state.get(f"{layer}.bias"), axis=0)
+        state |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    arrays = {}
+    for tensor in model.graph.initializer:
+        parameter = transposed.get(tensor.name, tensor.name)
+        if parameter in state:
+            array = state[parameter].T if tensor.name in transposed else state[parameter]
+            if array.shape != tuple(tensor.dims):
+                raise GraphError(
+                    f"{parameter} has shape {array.shape} in the module but {tuple(tensor.dims)} in the graph; "
+                    "slice both for the same channels"
+                )
+            arrays[tensor.name] = np.ascontiguousarray(array)
+    return arrays
+
+
+def _affine(norm: nn.Module, name: str) -> Affine:
+    """The batch normalisation's map in eval mode. Without affine parameters, gamma is 1 and beta 0."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        raise GraphError(f"{name} is folded in the graph but is no batch normalisation in the module")
+    mean, variance = norm.running_mean, norm.running_var
+    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight
+    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias
+    arrays = [tensor.detach().cpu().numpy() for tensor in (gamma, beta, mean, variance)]
+    return Affine.of(arrays[0], arrays[1], arrays[2], arrays[3], norm.eps)

@@ -1,0 +1,103 @@
+"""Four disjoint, seeded parts of the data: what is trained on, searched with, calibrated with, and tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from amc_mobile.config import DataConfig
+from amc_mobile.errors import DataError
+from amc_mobile.models.data import ImageSet, open_data
+from amc_mobile.models.preprocessing import Preprocessing
+
+_TEST_SHARE = 4  # a fourth of the images, where nothing else says how many are for testing
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Some images of a set, by their sorted indices."""
+
+    images: ImageSet
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,)."""
+        labels: np.ndarray = self.images.labels[self.indices]
+        return labels
+
+    def tensors(self, preprocessing: Preprocessing) -> np.ndarray:
+        """float32 (N, C, H, W). Raises: DataError if a picture cannot be read."""
+        return self.images.tensors(self.indices, preprocessing)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """No image is in two of them."""
+
+    train: Split
+    search: Split
+    calibration: Split
+    test: Split
+
+
+def make_splits(config: DataConfig, seed: int) -> Splits:
+    """Divides the images as the config says; the same seed gives the same parts.
+
+    Test images come from `config.test` if that is given, else from the images that the source sets aside for testing,
+    else they are drawn from all: as many as `test_images`, or what `train_images` leaves over, or a fourth.
+    Raises: DataError, with the counts, if there are too few images.
+    """
+    images = open_data(config.name)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
+    test, order = _test_part(config, images, order, generator)
+    parts = {}
+    for name, wanted in (
+        ("search", config.search_images),
+        ("calibration", config.calibration_images),
+        ("train", config.train_images),
+    ):
+        parts[name], order = _take(images, order, wanted, name, config)
+    return Splits(parts["train"], parts["search"], parts["calibration"], test)
+
+
+def _test_part(
+    config: DataConfig, images: ImageSet, order: np.ndarray, generator: np.random.Generator
+) -> tuple[Split, np.ndarray]:
+    """The test images, and what is left of `order` for the other parts."""
+    if config.test is not None:
+        if config.test == config.name and not len(images.held_out):
+            raise DataError(
+                f"data.test is data.name ({config.name}); leave data.test out, and a part of it is set aside"
+            )
+        source = open_data(config.test)
+        pool = source.held_out if len(source.held_out) else np.arange(len(source))
+        return _take(source, generator.permutation(pool), config.test_images, "test", config)[0], order
+    if len(images.held_out):
+        pool = generator.permutation(images.held_out)
+        return _take(images, pool, config.test_images, "test", config)[0], order
+    count = config.test_images
+    if count is None and config.train_images is None:
+        count = len(order) // _TEST_SHARE
+    elif count is None and config.train_images is not None:
+        count = max(1, len(order) - config.search_images - config.calibration_images - config.train_images)
+    return _take(images, order, count, "test", config)
+
+
+def _take(
+    images: ImageSet, order: np.ndarray, wanted: int | None, name: str, config: DataConfig
+) -> tuple[Split, np.ndarray]:
+    """The next `wanted` images (None: all) as a split, and what is left."""
+    count = len(order) if wanted is None else wanted
+    if count > len(order):
+        raise DataError(
+            f"{images.name} has {len(images)} images, {len(order)} of them left for {name}, which wants {count}; lower "
+            f"data.search_images ({config.search_images}), data.calibration_images ({config.calibration_images}), "
+            f"data.test_images ({config.test_images}) or data.train_images ({config.train_images})"
+        )
+    return Split(images, np.sort(order[:count])), order[count:]

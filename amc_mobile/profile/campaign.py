@@ -1,0 +1,266 @@
+"""A measuring campaign: which networks are timed in which round, what has been timed, and what is still to do.
+
+A round times every network once, in chunks of a few networks with the full network, the sentinel, in each. The sentinel
+tells how the device drifts; a round that drifted too far is measured again. What has been measured is written down
+chunk by chunk, so that a campaign that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amc_mobile.device.stability import noise_floor
+from amc_mobile.errors import RunFolderError
+from amc_mobile.profile.mapping import RowKey
+from amc_mobile.runs import plain
+from amc_mobile.types import Conditions, Policy
+
+SENTINEL = "full"
+CHUNK = 4  # networks between two readings of the sentinel
+DRIFT = 0.03  # a round further off than this is measured again
+_EXTRA_ROUNDS = 2  # at most so many
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One network in one chunk: raw runs and warm-ups, and the median time of each row (none for further sentinels)."""
+
+    label: str
+    values_us: tuple[float, ...]
+    warmups_us: tuple[float, ...]
+    rows_us: Mapping[RowKey, float]
+
+    def median_us(self) -> float:
+        """Median of the runs, µs."""
+        return statistics.median(self.values_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some networks and the sentinel, timed together."""
+
+    round: int
+    index: int
+    conditions: Conditions
+    samples: tuple[Sample, ...]
+
+    def sentinel_us(self) -> float:
+        """The full network's time in this chunk."""
+        return next(sample.median_us() for sample in self.samples if sample.label == SENTINEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The networks by label ("full" first), how often, in which random order."""
+
+    policies: Mapping[str, Policy]
+    rounds: int
+    seed: int
+
+    def chunks(self, round_number: int) -> list[tuple[str, ...]]:
+        """Labels of a round's chunks, shuffled anew each round; the sentinel is added to each."""
+        rng = np.random.default_rng([self.seed, round_number])
+        labels = [label for label in self.policies if label != SENTINEL]
+        shuffled = [labels[place] for place in rng.permutation(len(labels))]
+        starts = range(0, len(shuffled), CHUNK)
+        return [(SENTINEL, *shuffled[start : start + CHUNK]) for start in starts] or [(SENTINEL,)]
+
+    def next_chunk(self, done: Sequence[Chunk]) -> tuple[int, int] | None:
+        """(round, chunk) to be measured next; None when the campaign is complete."""
+        size = len(self.chunks(0))
+        if len(done) % size:
+            return len(done) // size, len(done) % size
+        finished = len(done) // size
+        if finished < self.rounds:
+            return finished, 0
+        steady = sum(drift <= DRIFT for drift in drifts(done).values())
+        if steady < self.rounds and finished < self.rounds + _EXTRA_ROUNDS and self.rounds > 1:
+            return finished, 0
+        return None
+
+    def steps(self) -> int:
+        """Networks timed if no round is repeated, sentinels included."""
+        return self.rounds * sum(map(len, self.chunks(0)))
+
+
+def drifts(chunks: Sequence[Chunk]) -> dict[int, float]:
+    """How far each round's sentinel is from the quickest round's, or scatters within the round: the larger one."""
+    by_round: dict[int, list[float]] = {}
+    for chunk in chunks:
+        by_round.setdefault(chunk.round, []).append(chunk.sentinel_us())
+    levels = {number: statistics.median(values) for number, values in by_round.items()}
+    best = min(levels.values())
+    return {
+        number: max(levels[number] / best - 1.0, statistics.median(abs(value / levels[number] - 1.0) for value in values))
+        for number, values in by_round.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The campaign as one number for each network and row, with what was done to the raw values."""
+
+    rounds: tuple[int, ...]  # those that count: the ones that drifted least
+    drift: Mapping[int, float]
+    corrected: bool  # whether times were divided by the sentinel's drift
+    noise_floor: float
+    clock_us: Mapping[str, float]
+    rows_us: Mapping[str, Mapping[RowKey, float]]
+
+
+def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
+    """Medians over the steadiest rounds, corrected by the sentinel where that makes networks agree with themselves."""
+    drift = drifts(chunks)
+    rounds = tuple(sorted(sorted(drift, key=lambda number: (drift[number], number))[: plan.rounds]))
+    used = [chunk for chunk in chunks if chunk.round in rounds]
+    reference = statistics.median(chunk.sentinel_us() for chunk in used)
+    factors = [chunk.sentinel_us() / reference for chunk in used]
+    plain_times = _times(used, [1.0] * len(used))
+    corrected_times = _times(used, factors)
+    noise, corrected_noise = _noise(plain_times), _noise(corrected_times)
+    corrected = corrected_noise < noise
+    times = corrected_times if corrected else plain_times
+    clock = {label: statistics.median(times[label]) for label in plan.policies}
+    clock[SENTINEL] = reference
+    return Summary(
+        rounds=rounds,
+        drift=drift,
+        corrected=corrected,
+        noise_floor=corrected_noise if corrected else noise,
+        clock_us=clock,
+        rows_us=_rows(used, factors if corrected else [1.0] * len(used)),
+    )
+
+
+def _times(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {}
+    for chunk, factor in zip(chunks, factors, strict=True):
+        for sample in chunk.samples:
+            times.setdefault(sample.label, []).append(sample.median_us() / factor)
+    return times
+
+
+def _noise(times: Mapping[str, Sequence[float]]) -> float:
+    """How far the clock is from itself, over the networks measured more than once; the sentinel only if none other is."""
+    repeated = [values for label, values in times.items() if len(values) > 1 and label != SENTINEL]
+    return statistics.fmean(noise_floor(values) for values in repeated or [times[SENTINEL]])
+
+
+def _rows(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, dict[RowKey, float]]:
+    values: dict[str, dict[RowKey, list[float]]] = {}
+    for chunk, factor in zip(chunks, factors, strict=True):
+        for sample in chunk.samples:
+            for key, time in sample.rows_us.items():
+                values.setdefault(sample.label, {}).setdefault(key, []).append(time / factor)
+    return {label: {key: statistics.median(times) for key, times in rows.items()} for label, rows in values.items()}
+
+
+# ----------------------------------------------------------------------------------------------------- on the disk
+
+
+class Log:
+    """The chunks measured so far, in a file that grows by whole lines; without a path, in memory only.
+
+    The first line says to which campaign the file belongs. A file of another campaign is set aside and begun anew.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.chunks: list[Chunk] = []
+        head = json.dumps(plain(dict(identity)), sort_keys=True)
+        if path is None:
+            return
+        lines = _whole_lines(path)
+        if lines and lines[0] == head:
+            self.chunks = list(_chunks(lines[1:]))
+        self._write("wb", [head, *(json.dumps(chunk_as_plain(chunk)) for chunk in self.chunks)])
+
+    def append(self, chunk: Chunk) -> None:
+        """Adds a chunk and flushes it to the disk. Raises: RunFolderError."""
+        self.chunks.append(chunk)
+        if self.path is not None:
+            self._write("ab", [json.dumps(chunk_as_plain(chunk))])
+
+    def remove(self) -> None:
+        """Deletes the file: the campaign has become a table."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, mode: str, lines: Sequence[str]) -> None:
+        if self.path is None:
+            return
+        try:
+            with self.path.open(mode) as stream:
+                stream.write("".join(line + "\n" for line in lines).encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise RunFolderError(f"cannot write {self.path}: {error.strerror}; free some space and run again") from error
+
+
+def chunk_as_plain(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as JSON values; each list of times is one string, so that a file stays readable line by line."""
+    return {
+        "round": chunk.round,
+        "index": chunk.index,
+        "conditions": plain(chunk.conditions),
+        "samples": [
+            {
+                "label": sample.label,
+                "values_us": _join(sample.values_us),
+                "warmups_us": _join(sample.warmups_us),
+                "rows_us": [[key.layer, key.node, time] for key, time in sample.rows_us.items()],
+            }
+            for sample in chunk.samples
+        ],
+    }
+
+
+def chunk_from_plain(values: Mapping[str, Any]) -> Chunk:
+    """The inverse of chunk_as_plain, bit for bit."""
+    state = dict(values["conditions"])
+    state["clock_khz"] = tuple(state["clock_khz"])
+    samples = tuple(
+        Sample(
+            label=sample["label"],
+            values_us=_split(sample["values_us"]),
+            warmups_us=_split(sample["warmups_us"]),
+            rows_us={RowKey(layer, node): time for layer, node, time in sample["rows_us"]},
+        )
+        for sample in values["samples"]
+    )
+    return Chunk(values["round"], values["index"], Conditions(**state), samples)
+
+
+def _chunks(lines: Sequence[str]) -> Iterator[Chunk]:
+    """Chunks until the first line that is damaged: from there on, measuring goes on."""
+    for line in lines:
+        try:
+            yield chunk_from_plain(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+
+
+def _whole_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # what follows the last newline is torn
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}; delete it to measure from the start") from error
+
+
+def _join(values: Sequence[float]) -> str:
+    return " ".join(map(repr, values))
+
+
+def _split(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split()))

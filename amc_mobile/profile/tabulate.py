@@ -1,0 +1,142 @@
+"""From fitted laws to the table's integer prices: only widths worth choosing, and never falling with a width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+
+from amc_mobile.cost.pricer import width_function
+from amc_mobile.cost.table import TableRow
+from amc_mobile.cost.widths import width_grid
+from amc_mobile.profile.fit import NetworkLaw
+from amc_mobile.profile.law import Calibration, Floats, RowLaw
+from amc_mobile.profile.mapping import RowKey
+from amc_mobile.types import AxisSpans, ChannelGroup, Layer, NetworkGraph
+
+_FREE = 1e-6  # a wider width that costs at most this share more is free
+GroupWidths = Mapping[int, tuple[int, ...]]  # group index -> the widths that are worth choosing, ascending
+
+
+def tabulate(network: NetworkGraph, law: NetworkLaw, widths: GroupWidths) -> tuple[tuple[TableRow, ...], float]:
+    """The table's rows at all reachable combinations of `widths`, and the time in µs that no width changes.
+
+    Every layer has a row, of zeros where the runtime merged it into another. A negative constant of the calibration
+    (the profiler's own time, caches that serve small networks better) is taken out of the rows' own constants.
+    """
+    layers = {layer.name: layer for layer in network.layers}
+    priced: list[tuple[RowKey, Layer, list[int], list[int], Floats]] = []
+    scale, rest_us = law.calibration.scale, law.calibration.constant_us
+    for key, row in law.rows.items():
+        if not key.layer:
+            rest_us += scale * float(row.times_us(np.ones(1, np.int64), np.ones(1, np.int64))[0])
+    for layer in network.layers:
+        keys = [RowKey(layer.name, "")] + [key for key in law.rows if key.layer == layer.name and key.node]
+        for key in keys:
+            ins, outs = _axes(network, layer, key, widths)
+            priced.append((key, layer, ins, outs, scale * _monotone(_prices(law.rows.get(key), ins, outs))))
+    constants = [float(prices[0, 0]) for *_, prices in priced]
+    share = min(1.0, max(0.0, -rest_us) / max(sum(constants), 1e-9))
+    rest_us += share * sum(constants)
+    rows = []
+    for (key, _layer, ins, outs, prices), constant in zip(priced, constants, strict=True):
+        values = tuple(tuple(line) for line in (prices - share * constant).tolist())
+        kind = "other" if key.node else layers[key.layer].kind
+        rows.append(TableRow(key.layer, key.node, kind, tuple(ins), tuple(outs), values))
+    return tuple(rows), rest_us
+
+
+def widths_worth_choosing(
+    network: NetworkGraph, law: NetworkLaw, min_keep_ratio: float, round_to: int
+) -> dict[int, tuple[int, ...]]:
+    """For every group the widths that are cheaper than all wider ones, the other groups being whole.
+
+    On a staircase these are the ends of the steps; and a width that the runtime treats worse than a larger one (thinner
+    than its block) is nobody's choice. What is left out costs, in the table, what the next wider width does.
+    """
+    chosen = {}
+    for group in network.groups:
+        if not group.prunable:
+            chosen[group.index] = (group.channels,)
+            continue
+        grid = width_grid(group.channels, min_keep_ratio, round_to)
+        prices = _group_prices(network, law, group, grid)
+        worth, cheapest = [], np.inf
+        for width, price in zip(reversed(grid), reversed(prices), strict=True):
+            if price < cheapest * (1.0 - _FREE):
+                worth.append(width)
+                cheapest = price
+        chosen[group.index] = tuple(reversed(worth))
+    return chosen
+
+
+def _group_prices(network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int]) -> list[float]:
+    """What the rows that depend on the group cost at each of its widths."""
+    kept = np.array([network.full().kept] * len(grid))
+    kept[:, group.index] = grid
+    total = np.zeros(len(grid))
+    for layer in network.layers:
+        if all(span.group != group.index for span in (*layer.in_spans, *layer.out_spans)):
+            continue
+        widths_of = width_function(layer, network)
+        pairs = np.array([widths_of(line.tolist()) for line in kept], np.int64)
+        for key, row in law.rows.items():
+            if key.layer == layer.name:
+                total += row.times_us(pairs[:, 1] if key.node else pairs[:, 0], pairs[:, 1])
+    return [float(price) for price in total]
+
+
+def _axes(network: NetworkGraph, layer: Layer, key: RowKey, widths: GroupWidths) -> tuple[list[int], list[int]]:
+    """The row's reachable input and output channels; no input axis for rows of one width."""
+    outs = _reachable(layer.out_channels, layer.out_spans, network, widths)
+    if key.node or layer.kind in ("depthwise", "other"):
+        return [], outs
+    return _reachable(layer.in_channels, layer.in_spans, network, widths), outs
+
+
+def _reachable(channels: int, spans: AxisSpans, network: NetworkGraph, widths: GroupWidths) -> list[int]:
+    """All sums that the groups along an axis can make, with the ungrouped channels that always stay."""
+    together: dict[int, int] = {}
+    for span in spans:  # a group that stands twice along the axis has one width
+        together[span.group] = together.get(span.group, 0) + span.positions
+    fixed = channels - sum(positions * network.groups[group].channels for group, positions in together.items())
+    sums = {fixed}
+    for group, positions in together.items():
+        sums = {total + positions * width for total, width in product(sums, widths[group])}
+    return sorted(sums)
+
+
+def _prices(row: RowLaw | None, ins: Sequence[int], outs: Sequence[int]) -> Floats:
+    """Prices (len(ins) or 1, len(outs)) before calibration."""
+    in_grid, out_grid = np.meshgrid(ins or [1], outs, indexing="ij")
+    if row is None:
+        return np.zeros(in_grid.shape)
+    if not ins:
+        in_grid = out_grid
+    return row.times_us(in_grid.ravel(), out_grid.ravel()).reshape(in_grid.shape)
+
+
+def _monotone(prices: Floats) -> Floats:
+    """The mean of the lowest never-falling surface above the prices and the highest one below them."""
+    above, below = prices, prices[::-1, ::-1]
+    for axis in (0, 1):
+        above = np.maximum.accumulate(above, axis=axis)
+        below = np.minimum.accumulate(below, axis=axis)
+    middle: Floats = 0.5 * (above + below[::-1, ::-1])
+    return middle
+
+
+def describe_law(law: NetworkLaw) -> dict[str, object]:
+    """The law as plain values, for the table's evidence."""
+    calibration: Calibration = law.calibration
+    return {
+        "block": law.form.block,
+        "thin": law.form.thin,
+        "scale": calibration.scale,
+        "constant_us": calibration.constant_us,
+        "rows": [
+            {"layer": key.layer, "node": key.node, "coefficients": list(row.coefficients)}
+            for key, row in law.rows.items()
+        ],
+    }

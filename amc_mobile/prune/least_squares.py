@@ -1,0 +1,145 @@
+"""The least-squares refit of one layer from its second moments, for any set of kept input columns.
+
+With W the original weight, S the kept and P the pruned columns, the refit W_S + Δ minimises, over Δ and the bias,
+    ‖X_P W_P - X_S Δ‖² + λ‖Δ‖²,    hence    Δ = (M_SS + λI)⁻¹ M_SP W_P,
+where M = XᵀX, centred on the mean of X if the layer has a bias (the free intercept absorbs the means). The ridge pulls
+towards the old weights, so on its own rows a refit is never worse than no refit.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+
+from amc_mobile.prune.moments import WIDEST_GRAM, Float, LayerGram
+
+Columns = NDArray[np.int64]
+_LEAST_RIDGE = 1e-12  # keeps dead and duplicate columns solvable when no ridge is asked for
+
+
+class Refit(Protocol):
+    """One layer's problem. Weights are (K, out) here: the transpose of how networks store them."""
+
+    def solve(self, kept: Columns) -> tuple[Float, Float]:
+        """The refitted weight (len(kept), out) of the sorted kept columns, and what to add to the bias (out,)."""
+        ...
+
+
+def refit_problem(
+    gram: LayerGram, weight: Float, *, intercept: bool, ridge: float, order: Columns | None = None
+) -> Refit:
+    """The cheapest solver for a layer with `weight` (K, out).
+
+    Args:
+        ridge: λ relative to the mean diagonal of M.
+        order: all columns from most to least important, if mostly the first columns of this order will be kept: a
+            single factorisation then serves every number of them.
+    """
+    if gram.columns > WIDEST_GRAM:
+        return RowRefit(gram, weight, intercept=intercept, ridge=ridge)
+    if order is None:
+        return GramRefit(gram, weight, intercept=intercept, ridge=ridge)
+    return NestedRefit(gram, weight, intercept=intercept, ridge=ridge, order=order)
+
+
+class GramRefit:
+    """Factorises the kept block of the moment matrix, anew for each set of columns."""
+
+    def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float) -> None:
+        self._weight = weight
+        self._mean, self._moments = centred(gram) if intercept else (np.zeros(len(weight)), gram.gram()[:-1, :-1])
+        self._ridge = absolute_ridge(ridge, np.diagonal(self._moments))
+
+    def solve(self, kept: Columns) -> tuple[Float, Float]:
+        """See Refit."""
+        pruned = complement(kept, len(self._weight))
+        factor = factorise(self._moments[np.ix_(kept, kept)], self._ridge)
+        target = self._moments[np.ix_(kept, pruned)] @ self._weight[pruned]
+        change = cho_solve((factor, True), target, check_finite=False)
+        return refitted(self._weight, self._mean, kept, pruned, change)
+
+
+class NestedRefit(GramRefit):
+    """Factorises M once, in the order of importance, and solves every head of that order by one triangular solve.
+
+    With M + λI = LLᵀ the kept block's factor is the leading block L_SS, and the right-hand side of the kept rows is
+    ((M + λI) W)_S = L_SS (Lᵀ W)_S, so that W_S + Δ = L_SS⁻ᵀ (Lᵀ W)_S. Other sets are solved as by GramRefit.
+    """
+
+    def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float, order: Columns) -> None:
+        super().__init__(gram, weight, intercept=intercept, ridge=ridge)
+        self._order = order
+        self._factor = factorise(self._moments[np.ix_(order, order)], self._ridge)
+        self._target = self._factor.T @ weight[order]
+
+    def solve(self, kept: Columns) -> tuple[Float, Float]:
+        """See Refit."""
+        count = len(kept)
+        head = self._order[:count]
+        place = np.argsort(head)
+        if not np.array_equal(head[place], kept):
+            return super().solve(kept)
+        block = self._factor[:count, :count]
+        refit = solve_triangular(block, self._target[:count], trans="T", lower=True, check_finite=False)[place]
+        return refit, self._mean @ self._weight - self._mean[kept] @ refit
+
+
+class RowRefit:
+    """For layers with more columns than a Gram matrix can have: solves the dual problem, as large as the rows are many.
+
+    Δ = X_Sᵀ (X_S X_Sᵀ + λI)⁻¹ X_P W_P.
+    """
+
+    def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float) -> None:
+        rows = gram.kept_samples()
+        self._weight = weight
+        self._mean = rows.mean(axis=0, dtype=np.float64) if intercept else np.zeros(len(weight))
+        self._rows = rows - self._mean
+        self._ridge = absolute_ridge(ridge, np.square(self._rows).sum(axis=0))
+
+    def solve(self, kept: Columns) -> tuple[Float, Float]:
+        """See Refit."""
+        pruned = complement(kept, len(self._weight))
+        rows = self._rows[:, kept]
+        factor = factorise(rows @ rows.T, self._ridge)
+        target = self._rows[:, pruned] @ self._weight[pruned]
+        change = rows.T @ cho_solve((factor, True), target, check_finite=False)
+        return refitted(self._weight, self._mean, kept, pruned, change)
+
+
+def centred(gram: LayerGram) -> tuple[Float, Float]:
+    """Mean of the rows (K,) and their moments about it (K, K)."""
+    matrix = gram.gram()
+    mean = matrix[:-1, -1] / gram.rows
+    return mean, matrix[:-1, :-1] - gram.rows * np.outer(mean, mean)
+
+
+def absolute_ridge(relative: float, diagonal: Float) -> float:
+    """λ for a moment matrix with this diagonal: positive even where every column is dead."""
+    return max(relative, _LEAST_RIDGE) * (float(diagonal.mean()) or 1.0)
+
+
+def factorise(moments: Float, ridge: float) -> Float:
+    """L with LLᵀ = moments + ridge I, lower. The ridge grows tenfold as often as rounding makes that necessary."""
+    while True:
+        shifted = moments.copy()
+        shifted.flat[:: len(shifted) + 1] += ridge
+        try:
+            return cholesky(shifted, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            ridge *= 10
+
+
+def complement(kept: Columns, columns: int) -> Columns:
+    """The columns that are not kept."""
+    stays = np.zeros(columns, bool)
+    stays[kept] = True
+    return np.flatnonzero(~stays)
+
+
+def refitted(weight: Float, mean: Float, kept: Columns, pruned: Columns, change: Float) -> tuple[Float, Float]:
+    """The new weight, and the bias that keeps the mean output what it was."""
+    return weight[kept] + change, mean[pruned] @ weight[pruned] - mean[kept] @ change

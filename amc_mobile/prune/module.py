@@ -1,0 +1,142 @@
+"""The pruned network as a PyTorch module: parameters cut like the graph's weights, refitted weights written back."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from amc_mobile.errors import GraphError
+from amc_mobile.export.to_onnx import parity
+from amc_mobile.graph.traced import Channels, TracedGraph, Weights
+from amc_mobile.prune.resize import Pads, resize, set_pads, shortcuts
+
+_TOLERANCE = 1e-3  # of the largest logit; equal networks differ by 1e-6
+_SMALLEST_SCALE = 1e-4  # of a batch norm's largest scale: a channel below it is given this scale
+
+State = dict[str, torch.Tensor]
+
+
+def slice_module(module: nn.Module, traced: TracedGraph, channels: Channels) -> nn.Module:
+    """A copy of the module, on the CPU, from which the channels that do not stay are physically removed.
+
+    Parameters are matched with the graph's weights by name; a folded batch norm is cut like the layer before it.
+    Raises: GraphError if the module's own code insists on the old numbers of channels.
+    """
+    small = copy.deepcopy(module).cpu()
+    sliced = traced.slice(channels)
+    resize(small, _sliced_state(small, traced, channels))
+    set_pads(small, _graph_pads(small, sliced))
+    _check(small, sliced, traced)
+    return small
+
+
+def assign(module: nn.Module, weights: Weights, traced: TracedGraph) -> None:
+    """Writes refitted (folded) weights into a sliced module, in place: in eval mode it then equals the sliced graph.
+
+    Batch norms stay trainable. A refit preserves every output's mean, so it is the running mean that follows the
+    folded bias, while beta and (nearly always) gamma keep their values: training goes on from the same statistics.
+    Raises: GraphError if a weight does not fit the module.
+    """
+    folded, transposed = _metadata(traced, "amc.folded"), _metadata(traced, "amc.transposed")
+    parts = dict(module.named_modules())
+    layers: dict[str, State] = {}
+    for name, array in weights.items():
+        layer, _, kind = transposed.get(name, name).rpartition(".")
+        layers.setdefault(layer, {})[kind] = torch.tensor(array.T if name in transposed else array, dtype=torch.float64)
+    with torch.no_grad():
+        for layer, tensors in layers.items():
+            norm = parts.get(folded.get(layer, ""))
+            if isinstance(norm, _BatchNorm):
+                tensors["weight"] = _unfold(parts[layer], norm, tensors["weight"], tensors.pop("bias"))
+            for kind, tensor in tensors.items():
+                parameter = getattr(parts.get(layer), kind, None)
+                if not isinstance(parameter, torch.Tensor) or parameter.shape != tensor.shape:
+                    raise GraphError(f"{layer}.{kind} does not fit the module; slice it for the same channels first")
+                parameter.copy_(tensor)
+
+
+def _unfold(layer: nn.Module, norm: _BatchNorm, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """The layer's own weight that is the folded one when `norm` follows. Moves the norm's running mean.
+
+    Folding is weight' = s weight and bias' = beta + s (bias - mean) with s = gamma / sqrt(var + eps).
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None or len(mean) != len(bias):
+        raise GraphError("a folded batch norm does not fit the module; slice it for the same channels first")
+    deviation = torch.sqrt(variance.double() + norm.eps)
+    scale = (torch.ones_like(deviation) if norm.weight is None else norm.weight.double()) / deviation
+    tiny = scale.abs() < _SMALLEST_SCALE * scale.abs().max()
+    if tiny.any():  # nothing can be divided by a dead channel's scale
+        scale[tiny] = _SMALLEST_SCALE * float(scale.abs().max()) or 1.0
+        norm.weight[tiny] = (scale * deviation)[tiny].float()
+    beta = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
+    own_bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(scale)
+    mean.copy_(own_bias - (bias - beta) / scale)
+    return weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) -> State:
+    """The module's state_dict with every tensor cut along the axes that the graph prunes."""
+    stored = {item.name for item in traced.model.graph.initializer}
+    norms = {norm: f"{layer}.weight" for layer, norm in _metadata(traced, "amc.folded").items()}
+    flipped = {parameter: name for name, parameter in _metadata(traced, "amc.transposed").items()}
+    state = {}
+    for name, tensor in module.state_dict().items():
+        owner = name.rpartition(".")[0]
+        if name in stored:
+            kept = [traced.positions(name, axis, channels) for axis in range(tensor.ndim)]
+        elif name in flipped:
+            kept = [traced.positions(flipped[name], axis, channels) for axis in (1, 0)]
+        elif owner in norms and tensor.ndim:
+            weight = norms[owner]
+            kept = [traced.positions(flipped.get(weight, weight), 1 if weight in flipped else 0, channels)]
+        else:
+            kept = []  # no part of the graph: counters, heads that only training uses
+        state[name] = tensor[np.ix_(*kept)] if kept else tensor
+    return state
+
+
+def _graph_pads(module: nn.Module, model: onnx.ModelProto) -> Pads:
+    """For every shortcut that adds zero channels, how many of them the sliced graph's Pad node has left."""
+    nodes = {node.name: node for node in model.graph.node if node.op_type == "Pad"}
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    pads: Pads = {}
+    for name, _ in shortcuts(module):
+        node = nodes.get(f"{name}/Pad")
+        if node is None:
+            raise GraphError(f"the graph has no Pad node of {name}; export the network again with `amc`")
+        counts = stored[node.input[1]].tolist()
+        axes = stored[node.input[3]].tolist() if len(node.input) > 3 and node.input[3] else range(len(counts) // 2)
+        at = list(axes).index(1)
+        pads[name] = (counts[at], counts[at + len(counts) // 2])
+    return pads
+
+
+def _check(module: nn.Module, sliced: onnx.ModelProto, traced: TracedGraph) -> None:
+    """Runs both networks on noise. Raises: GraphError if the module cannot run or differs."""
+    shape = traced.network.input_shape[1:]
+    noise = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+    advice = "write it without fixed channel counts, as x.flatten(1) instead of x.view(-1, 512)"
+    name = traced.network.name
+    try:
+        difference = parity(module, sliced, noise)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GraphError(f"the code of {name} does not run with fewer channels ({reason}); {advice}") from error
+    if math.isnan(difference) or difference > _TOLERANCE:
+        raise GraphError(f"the sliced {name} differs from its graph by {difference:.1e} of the largest logit; {advice}")
+
+
+def _metadata(traced: TracedGraph, key: str) -> dict[str, str]:
+    """A mapping that the export left in the graph; empty for a foreign file."""
+    text = next((item.value for item in traced.model.metadata_props if item.key == key), "{}")
+    names: dict[str, str] = json.loads(text)
+    return names

@@ -1,0 +1,90 @@
+"""A pruned network on disk: policy.json says what it is, weights.pt is its plain state_dict."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from amc_mobile.errors import DataError, RunFolderError
+from amc_mobile.graph.traced import Channels, TracedGraph
+from amc_mobile.models.weights import read_state_dict
+from amc_mobile.models.zoo import ModelEntry, find
+from amc_mobile.prune.resize import resize, set_pads, shortcuts
+from amc_mobile.runs import RunFolder, read_json, write_bytes, write_json
+
+SCHEMA = 1
+
+
+def save(folder: RunFolder, module: nn.Module, entry: ModelEntry, traced: TracedGraph, channels: Channels) -> None:
+    """Writes weights.pt and policy.json for a sliced module. Raises: RunFolderError."""
+    stream = io.BytesIO()
+    torch.save({name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}, stream)
+    write_bytes(folder.weights, stream.getvalue())
+    groups = [
+        {"name": group.name, "channels": group.channels, "kept": len(stay), "positions": stay.tolist()}
+        for group, stay in zip(traced.network.groups, channels, strict=True)
+    ]
+    policy = {
+        "schema": SCHEMA,
+        "model": entry.name,
+        "input_shape": entry.input_shape,
+        "classes": entry.classes,
+        "preprocessing": dataclasses.asdict(entry.preprocessing),
+        "kept": [group["kept"] for group in groups],
+        "groups": groups,
+        "pads": {name: (part.pad_before, part.pad_after) for name, part in shortcuts(module)},
+    }
+    write_json(folder.policy, policy)
+
+
+def load(root: Path | str) -> nn.Module:
+    """The pruned network of a run folder, in eval mode. Needs policy.json and weights.pt only, no ONNX.
+
+    Raises: RunFolderError or DataError in one line if a file is missing, damaged, or does not fit the other.
+    """
+    folder = RunFolder(Path(root))
+    policy = _policy(folder)
+    module = find(policy["model"]).build()
+    state = read_state_dict(folder.require(folder.weights, "prune"))
+    _check_names(module, state, folder)
+    try:
+        resize(module, state)
+        set_pads(module, {name: (int(before), int(after)) for name, (before, after) in policy["pads"].items()})
+        module.eval()
+        with torch.inference_mode():
+            module(torch.zeros(1, *policy["input_shape"]))
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{folder.weights} and {folder.policy.name} do not fit together ({reason}); type `amc prune` again"
+        ) from error
+    return module
+
+
+def _policy(folder: RunFolder) -> dict[str, Any]:
+    policy = read_json(folder.require(folder.policy, "prune"))
+    wanted = {"model": str, "input_shape": list, "pads": dict}
+    if not isinstance(policy, dict) or not all(isinstance(policy.get(key), kind) for key, kind in wanted.items()):
+        raise RunFolderError(f"{folder.policy} is damaged; delete it and type `amc prune` again")
+    if policy.get("schema") != SCHEMA:
+        raise RunFolderError(
+            f"{folder.policy} has schema {policy.get('schema')}, this version reads {SCHEMA}; type `amc prune` again"
+        )
+    return policy
+
+
+def _check_names(module: nn.Module, state: dict[str, torch.Tensor], folder: RunFolder) -> None:
+    """Every tensor of the network, none else, and none with other axes."""
+    wanted = module.state_dict()
+    strange = sorted(wanted.keys() ^ state.keys()) + [
+        name for name in wanted.keys() & state.keys() if wanted[name].ndim != state[name].ndim
+    ]
+    if strange:
+        raise DataError(
+            f"{folder.weights} does not fit {folder.policy.name} (see {strange[0]}); type `amc prune` again"
+        )

@@ -1,0 +1,181 @@
+"""From a matplotlib figure to an SVG that lives inside a page: scales, follows light and dark, clashes with no other.
+
+Colours are drawn as stand-ins and replaced by CSS variables, so that style.css alone decides about them. Text stays
+text in the page's own font. Identifiers carry the figure's name. The same figure gives the same characters.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# role -> stand-in, a colour that occurs nowhere else; style.css defines --role
+STAND_INS: Final = {
+    role: f"#a1b2{number:02x}"
+    for number, role in enumerate(
+        (
+            "surface",
+            "ink",
+            "muted",
+            "grid",
+            "before",
+            "after",
+            "wall",
+            "green",
+            "purple",
+            "amber",
+            "sky",
+            "rose",
+            "band",
+            "shade",
+        ),
+        start=16,
+    )
+}
+SURFACE, INK, MUTED, GRID, BEFORE, AFTER, WALL, GREEN, PURPLE, AMBER, SKY, ROSE, BAND, SHADE = STAND_INS.values()
+_VARIABLES: Final = {stand_in: f"var(--{role})" for role, stand_in in STAND_INS.items()}
+WIDTH_PX: Final = 360  # in the SVG's own units; a phone shows it at 0.9, a desktop's column at 1.45
+_STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "amc-mobile",
+    "text.parse_math": False,  # a layer may be called "$x$"
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib; wider than most system fonts, so nothing overlaps
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "text.color": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.unicode_minus": True,
+    "path.simplify": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """What a mark means: `shape` is a character that looks like the mark, `role` names its colour."""
+
+    shape: str
+    role: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One figure of the report. `description` tells its content to who cannot see it."""
+
+    name: str
+    title: str
+    description: str
+    svg: str
+    legend: tuple[LegendEntry, ...] = ()
+
+
+@contextmanager
+def canvas(height_px: float) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure of the report's width in the report's style, and its axes; draw within the `with`."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # the user's own matplotlibrc must not show
+        mpl.rcParams.update(_STYLE)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(WIDTH_PX / 72, height_px / 72), layout="constrained", facecolor="none")
+        axes = figure.add_subplot()
+        axes.set_facecolor("none")
+        yield figure, axes
+
+
+def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """The figure as an inline SVG element with a title and a description. Call within `canvas`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own output
+    _strip(root)
+    _rename_ids(root, name)
+    for element in root.iter():
+        _tidy(element)
+    for attribute in ("width", "height", "version"):
+        root.attrib.pop(attribute, None)
+    root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
+    for tag, text in (("desc", description), ("title", title)):
+        child = ET.Element(tag, {"id": f"{name}-{tag}"})
+        child.text = text
+        root.insert(0, child)
+    return ET.tostring(root, encoding="unicode", short_empty_elements=True)
+
+
+def _strip(root: ET.Element) -> None:
+    """Removes metadata, the style sheet (it would leak into the page), namespaces and white space."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        element.tail = None
+        if element.tag != "text":
+            element.text = None
+
+
+def _rename_ids(root: ET.Element, name: str) -> None:
+    """Keeps the identifiers that something refers to, as name-1, name-2, ...; drops the others."""
+    used = re.findall(r"#(\w+)", " ".join(v for e in root.iter() for k, v in e.attrib.items() if k in _REFERENCES))
+    short = {old: f"{name}-{number}" for number, old in enumerate(dict.fromkeys(used), start=1)}
+    for element in root.iter():
+        identifier = element.attrib.pop("id", None)
+        if identifier in short:
+            element.attrib["id"] = short[identifier]
+        for key in _REFERENCES & element.attrib.keys():
+            element.attrib[key] = re.sub(r"#(\w+)", lambda found: f"#{short[found[1]]}", element.attrib[key])
+
+
+_REFERENCES: Final = frozenset({"href", "clip-path"})
+
+
+def _tidy(element: ET.Element) -> None:
+    """Rounds coordinates, turns stand-ins into variables, and says once what all marks of a group share."""
+    for key in {"d", "x", "y", "transform", "width", "height"} & element.attrib.keys():
+        element.attrib[key] = _rounded(" ".join(element.attrib[key].split()))
+    if element.attrib.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    if "style" in element.attrib:
+        element.attrib["style"] = _restyled(element.attrib["style"])
+    styles = {child.attrib.get("style", "") for child in element}
+    if len(element) > 1 and len(styles) == 1 and {child.tag for child in element} == {"use"}:
+        element.attrib["style"] = _restyled(styles.pop())
+        for child in element:
+            child.attrib.pop("style", None)
+
+
+def _rounded(text: str) -> str:
+    return re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)
+
+
+def _restyled(style: str) -> str:
+    for stand_in, variable in _VARIABLES.items():
+        style = style.replace(stand_in, variable)
+    parts = [part.strip().replace(": ", ":") for part in style.split(";")]
+    return ";".join(part for part in parts if part and not part.startswith("font-family"))

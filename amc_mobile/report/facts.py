@@ -1,0 +1,165 @@
+"""A run folder as the report's view data: every derived number and sentence, computed once, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from amc_mobile.cost.table import Validation
+from amc_mobile.report import verdict
+from amc_mobile.report import wording as say
+from amc_mobile.report.outcome import (
+    AccuracyFacts,
+    BudgetFacts,
+    SizeFacts,
+    SpeedFacts,
+    accuracy_facts,
+    budget_facts,
+    size_facts,
+    speed_facts,
+)
+from amc_mobile.report.searching import SearchFacts, search_facts
+from amc_mobile.report.sources import Sources, read_sources
+from amc_mobile.report.structure import StructureFacts, structure_facts
+from amc_mobile.runs import RunFolder
+from amc_mobile.types import Conditions, DeviceInfo
+
+Rows = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A part of the report that cannot be told yet, and the command that makes its file."""
+
+    file: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the report says. Sections whose file is missing are None and listed in `missing`."""
+
+    schema: int
+    model: str
+    verdict: str
+    device: DeviceInfo | None
+    speed: SpeedFacts | None
+    accuracy: AccuracyFacts | None
+    sizes: SizeFacts
+    budget: BudgetFacts | None
+    budget_sentence: str
+    structure: StructureFacts
+    search: SearchFacts | None
+    table: Validation | None
+    conditions: Rows
+    seconds: Rows
+    notes: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    commands: tuple[str, ...]
+    config_text: str
+
+
+def gather(folder: RunFolder) -> Facts:
+    """Reads a run folder into the report's data. Raises: RunFolderError, TableError (damaged files)."""
+    sources = read_sources(folder)
+    device = _device(sources)
+    speed, accuracy = speed_facts(sources.comparison), accuracy_facts(sources.accuracy)
+    budget, search = budget_facts(sources), search_facts(sources)
+    return Facts(
+        schema=1,
+        model=sources.config.model.name if sources.config else sources.network.name,
+        verdict=verdict.verdict(device, speed, accuracy, budget),
+        device=device,
+        speed=speed,
+        accuracy=accuracy,
+        sizes=size_facts(sources),
+        budget=budget,
+        budget_sentence="" if budget is None else verdict.budget_sentence(budget, speed),
+        structure=structure_facts(sources),
+        search=search,
+        table=None if sources.table is None else sources.table.validation,
+        conditions=tuple(_conditions(sources, device)),
+        seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
+        notes=verdict.honesty_notes(accuracy, search, speed, budget),
+        missing=tuple(_missing(sources)),
+        commands=sources.summary.commands,
+        config_text=sources.config_text,
+    )
+
+
+def _device(sources: Sources) -> DeviceInfo | None:
+    """The device that was measured, else the one the table was made on."""
+    if sources.comparison is not None:
+        return sources.comparison.device
+    return sources.table.device if sources.table is not None else None
+
+
+def _missing(sources: Sources) -> Iterator[Missing]:
+    """One plain sentence for every file that is not there yet."""
+    if sources.table is None:
+        yield Missing(
+            "table.json",
+            "No latency table: layer times and the table's own error are not shown. `amc profile` makes one.",
+        )
+    if not sources.trials:
+        yield Missing("trials.jsonl", "No trials: the search is not shown. `amc search` makes them.")
+    elif sources.search is None:
+        yield Missing("search.json", "The search has not ended yet; `amc search` goes on with it.")
+    if sources.kept is None:
+        yield Missing("policy.json", "No policy yet: widths after pruning are not shown. `amc search` finds it.")
+    if sources.accuracy is None:
+        yield Missing("accuracy.json", "No test accuracy yet: `amc report` measures it.")
+    if sources.comparison is None:
+        yield Missing(
+            "comparison.json", "Original and pruned were not timed against each other yet. `amc bench` does it."
+        )
+
+
+def _conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[str, str]]:
+    """What one must know to measure the same again."""
+    if device is not None:
+        yield "Device", f"{device.model} ({device.name})" + (", emulated" if device.emulated else "")
+        yield "System", device.os
+        yield "Runtime", f"{device.runtime}, {device.provider}, optimisation “{device.optimisation}”"
+        yield "Precision and threads", f"{device.precision}, {device.threads} thread{'s' * (device.threads != 1)}"
+        yield from ((f"Device: {name}", text) for name, text in device.details.items())
+    if sources.comparison is not None:
+        yield from _state("original", sources.comparison.original.conditions)
+        yield from _state("pruned", sources.comparison.pruned.conditions)
+        rounds = sources.comparison.pruned.values_us
+        yield "Timed", f"{len(rounds)} interleaved rounds, {sum(map(len, rounds))} timed runs of each network"
+    if sources.config is not None:
+        bench, profile = sources.config.bench, sources.config.profile
+        yield (
+            "Benchmark protocol",
+            (f"{bench.rounds} rounds, {bench.warmups} warm-ups, at least {bench.runs} runs and {bench.min_time_s:g} s"),
+        )
+        yield (
+            "Profile protocol",
+            (
+                f"{profile.carriers} carriers, {profile.rounds} rounds, {profile.warmups} warm-ups, "
+                f"at least {profile.runs} runs and {profile.min_time_s:g} s"
+            ),
+        )
+        yield "Seed", str(sources.config.seed)
+    yield "Input", " × ".join(map(str, sources.network.input_shape))
+    if sources.summary.parity is not None:
+        yield "PyTorch against ONNX Runtime", f"outputs differ by at most {sources.summary.parity:.1e}, relative"
+    yield "Model SHA-256", sources.model_sha256 or "not recorded"
+    yield from ((f"Version of {name}", text) for name, text in sources.summary.versions.items())
+
+
+def _state(which: str, state: Conditions) -> Iterator[tuple[str, str]]:
+    parts = [state.time_utc]
+    if state.load is not None:
+        parts.append(f"other load {state.load:.2f} cores")
+    if state.clock_khz:
+        low, high = min(state.clock_khz) / 1e6, max(state.clock_khz) / 1e6
+        parts.append(f"{low:.2f} GHz" if low == high else f"{low:.2f}–{high:.2f} GHz")
+    if state.governor is not None:
+        parts.append(f"governor {state.governor}")
+    if state.temperature_celsius is not None:
+        parts.append(f"{state.temperature_celsius:.0f} °C")
+    if state.battery_percent is not None:
+        parts.append(f"battery {state.battery_percent:.0f} %")
+    yield f"State, {which}", ", ".join(parts)

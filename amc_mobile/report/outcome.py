@@ -1,0 +1,246 @@
+"""What was achieved: accuracy, speed, and whether the budget held. Each derived number is computed here, once."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from amc_mobile.cost import formulas
+from amc_mobile.report.sources import Accuracy, Sources, Tested
+from amc_mobile.types import Comparison, Measurement, Metric
+
+Standing = Literal["held", "exceeded", "predicted", "emulated"]
+
+
+@dataclass(frozen=True, slots=True)
+class TestedRow:
+    """One network on the test images; `top1_error` and `top5_error` are standard errors, sqrt(p (1 - p) / n)."""
+
+    label: str
+    top1: float
+    top1_error: float
+    top5: float | None
+    top5_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyFacts:
+    """Accuracy on images that the search never saw; `before` and `after` are in the run's own metric."""
+
+    metric: str  # "top1" | "top5"
+    images: int
+    search_images: int | None
+    before: float
+    after: float | None
+    before_error: float
+    after_error: float | None
+    finetuned: bool
+    uniform: float | None
+    rows: tuple[TestedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTimes:
+    """One interleaved round of one network, µs: median and the 10th and 90th percentile of its runs."""
+
+    median_us: float
+    p10_us: float
+    p90_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedFacts:
+    """Original against pruned on the clock; `speedup` is original / pruned, its interval is 95 %."""
+
+    before_us: float
+    after_us: float
+    speedup: float
+    speedup_ci: tuple[float, float]
+    predicted_us: float | None
+    prediction_error: float | None  # predicted / measured - 1
+    emulated: bool
+    original: tuple[RoundTimes, ...]
+    pruned: tuple[RoundTimes, ...]
+    round_spread: float  # half the range of the pruned network's round medians, relative to their median
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetFacts:
+    """The limit against what came out. `excess` is outcome / limit - 1: negative when there is room left."""
+
+    metric: Metric
+    limit: float
+    full: float | None  # the original's cost in the same metric
+    share: float | None  # asked: limit / full
+    predicted: float | None
+    measured: float | None
+    excess: float | None
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFacts:
+    """Work and size of the original and of the pruned network."""
+
+    macs_before: int
+    params_before: int
+    bytes_before: int
+    macs_after: int | None
+    params_after: int | None
+    bytes_after: int | None
+
+
+def standard_error(share: float, images: int) -> float:
+    """Standard error of a share of `images` independent images: sqrt(p (1 - p) / n); 0 without images."""
+    return math.sqrt(max(0.0, share * (1.0 - share)) / images) if images > 0 else 0.0
+
+
+def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
+    """The accuracy table, or None before anything was tested."""
+    if accuracy is None:
+        return None
+    final = accuracy.finetuned or accuracy.pruned
+    images = accuracy.test_images
+    before, after = _in_metric(accuracy.original, accuracy.metric), _in_metric(final, accuracy.metric)
+    labelled = (
+        ("original", accuracy.original),
+        ("pruned and repaired", accuracy.pruned),
+        ("pruned, repaired and fine-tuned", accuracy.finetuned),
+        ("uniform pruning at the same budget, repaired", accuracy.uniform),
+    )
+    return AccuracyFacts(
+        metric=accuracy.metric,
+        images=images,
+        search_images=accuracy.search_images,
+        before=before or 0.0,
+        after=after,
+        before_error=standard_error(before or 0.0, images),
+        after_error=None if after is None else standard_error(after, images),
+        finetuned=accuracy.finetuned is not None,
+        uniform=_in_metric(accuracy.uniform, accuracy.metric),
+        rows=tuple(_tested_row(label, tested, images) for label, tested in labelled if tested is not None),
+    )
+
+
+def _in_metric(tested: Tested | None, metric: str) -> float | None:
+    if tested is None:
+        return None
+    return tested.top5 if metric == "top5" and tested.top5 is not None else tested.top1
+
+
+def _tested_row(label: str, tested: Tested, images: int) -> TestedRow:
+    top5_error = None if tested.top5 is None else standard_error(tested.top5, images)
+    return TestedRow(label, tested.top1, standard_error(tested.top1, images), tested.top5, top5_error)
+
+
+def speed_facts(comparison: Comparison | None) -> SpeedFacts | None:
+    """The interleaved measurement, or None before `amc bench`."""
+    if comparison is None:
+        return None
+    medians = comparison.pruned.round_medians_us()
+    spread = (max(medians) - min(medians)) / 2 / statistics.median(medians) if medians else 0.0
+    return SpeedFacts(
+        before_us=comparison.latency_before_us,
+        after_us=comparison.latency_after_us,
+        speedup=comparison.speedup,
+        speedup_ci=comparison.speedup_ci,
+        predicted_us=comparison.predicted_us,
+        prediction_error=comparison.prediction_error,
+        emulated=comparison.device.emulated,
+        original=_rounds(comparison.original),
+        pruned=_rounds(comparison.pruned),
+        round_spread=spread,
+    )
+
+
+def _rounds(measurement: Measurement) -> tuple[RoundTimes, ...]:
+    return tuple(
+        RoundTimes(statistics.median(values), _quantile(values, 0.1), _quantile(values, 0.9))
+        for values in measurement.values_us
+        if values
+    )
+
+
+def _quantile(values: tuple[float, ...], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
+
+
+def predicted_us(sources: Sources, kept: tuple[int, ...] | None) -> float | None:
+    """What the latency table says these widths cost, or None without a table or widths."""
+    if sources.table is None or kept is None:
+        return None
+    return float(sources.table.latency_us(sources.network, kept))
+
+
+def budget_facts(sources: Sources) -> BudgetFacts | None:
+    """The limit and how the result stands to it, or None before a search."""
+    if sources.search is None:
+        return None
+    metric, limit = sources.search.budget.metric, sources.search.budget.limit
+    comparison = sources.comparison
+    full = _cost(sources, metric, sources.network.full().kept)
+    predicted = _cost(sources, metric, sources.kept)
+    if metric == "latency_us" and comparison is not None and comparison.predicted_us is not None:
+        predicted = comparison.predicted_us  # what was promised when it was measured
+    measured = None
+    if metric == "latency_us" and comparison is not None and not comparison.device.emulated:
+        measured = comparison.latency_after_us
+    outcome = predicted if measured is None else measured
+    excess = None if outcome is None else outcome / limit - 1
+    return BudgetFacts(
+        metric=metric,
+        limit=limit,
+        full=full,
+        share=_asked_share(sources, metric, limit, full),
+        predicted=predicted,
+        measured=measured,
+        excess=excess,
+        standing=_standing(metric, excess, measured, emulated=comparison is not None and comparison.device.emulated),
+    )
+
+
+def _cost(sources: Sources, metric: Metric, kept: tuple[int, ...] | None) -> float | None:
+    """The price of these widths in the budget's metric: by formula, or by the table for latency."""
+    if kept is None:
+        return None
+    match metric:
+        case "macs":
+            return float(formulas.macs(sources.network, kept))
+        case "params":
+            return float(formulas.params(sources.network, kept))
+        case "bytes":
+            return float(formulas.size_bytes(sources.network, kept))
+        case "latency_us":
+            return predicted_us(sources, kept)
+
+
+def _asked_share(sources: Sources, metric: Metric, limit: float, full: float | None) -> float | None:
+    """The fraction as the user wrote it, else what the limit works out to."""
+    if sources.config is not None:
+        asked: float | None = getattr(sources.config.budget, metric.removesuffix("_us"))
+        if asked is not None:
+            return asked
+    return limit / full if full else None
+
+
+def _standing(metric: Metric, excess: float | None, measured: float | None, *, emulated: bool) -> Standing:
+    if metric == "latency_us" and measured is None:
+        return "emulated" if emulated else "predicted"
+    return "held" if excess is not None and excess <= 0 else "exceeded"
+
+
+def size_facts(sources: Sources) -> SizeFacts:
+    """MACs and parameters by formula; bytes of the files as written, where the run recorded them."""
+    network, full, kept = sources.network, sources.network.full().kept, sources.kept
+    bytes_after = None if kept is None else formulas.size_bytes(network, kept)
+    return SizeFacts(
+        macs_before=formulas.macs(network, full),
+        params_before=formulas.params(network, full),
+        bytes_before=sources.summary.bytes_before or formulas.size_bytes(network, full),
+        macs_after=None if kept is None else formulas.macs(network, kept),
+        params_after=None if kept is None else formulas.params(network, kept),
+        bytes_after=sources.summary.bytes_after or bytes_after,
+    )

@@ -1,0 +1,151 @@
+"""The pictures of the search: reward over episodes, accuracy against cost. Colour and shape both tell agents apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from amc_mobile.report import drawing as ink
+from amc_mobile.report import wording as say
+from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
+from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts
+from amc_mobile.report.searching import AgentRow, SearchFacts, TrialPoint
+from amc_mobile.types import Metric
+
+_AGENT: Final = ("after", "o", "●")  # colour role, marker, and the character that looks like it
+_OPPONENTS: Final = (
+    ("amber", "s", "■"),
+    ("green", "^", "▲"),
+    ("purple", "D", "◆"),
+    ("sky", "v", "▼"),
+    ("rose", "P", "✚"),
+    ("muted", "X", "✖"),
+)
+_DASHES: Final = ((6.0, 2.0), (2.0, 2.0), (8.0, 2.0, 2.0, 2.0), (4.0, 4.0))
+_UNITS: Final[dict[Metric, tuple[float, str]]] = {
+    "latency_us": (1e3, "ms"),
+    "macs": (1e6, "M"),
+    "params": (1e6, "M"),
+    "bytes": (1e6, "MB"),
+}
+_REWARDS: Final = {
+    "top1": "reward (−top-1 error)",
+    "top5": "reward (−top-5 error)",
+    "kl": "reward (−KL divergence, nats)",
+}
+
+
+def opponents(search: SearchFacts) -> list[AgentRow]:
+    """The agents that played no episodes, best first."""
+    players = {point.agent for point in search.points if point.episode is not None}
+    return [row for row in search.agents if row.agent not in players]
+
+
+def styles(search: SearchFacts) -> dict[str, tuple[str, str, str]]:
+    """Colour role, marker and character of every agent, the same in both pictures."""
+    others = sorted(row.agent for row in opponents(search))
+    given = {agent: _OPPONENTS[number % len(_OPPONENTS)] for number, agent in enumerate(others)}
+    return {row.agent: given.get(row.agent, _AGENT) for row in search.agents}
+
+
+def rewards(search: SearchFacts) -> Picture:
+    """Reward of every episode, the best so far, and the best of each opponent as a line."""
+    points = [point for point in search.points if point.episode is not None]
+    rivals = opponents(search)
+    title = "Reward over episodes"
+    best = max(points, key=lambda point: point.reward)
+    text = f"{len(points)} episodes. The best reward, {say.signed(best.reward)}, came in episode {best.episode}."
+    if rivals:
+        text += f" Best opponent: {rivals[0].agent}, {say.signed(rivals[0].reward)}."
+    with canvas(250) as (figure, axes):
+        _draw_rewards(axes, search, points, rivals)
+        svg = to_svg(figure, "rewards", title, text)
+    legend = [LegendEntry("●", "after", "episode"), LegendEntry("━", "after", "best so far")]
+    if search.warmup_episodes:
+        legend.append(LegendEntry("■", "shade", "warm-up"))
+    roles = styles(search)
+    legend += [LegendEntry("╌", roles[row.agent][0], f"{row.agent} {say.signed(row.reward)}") for row in rivals]
+    return Picture("rewards", title, text, svg, tuple(legend))
+
+
+def _draw_rewards(axes: Axes, search: SearchFacts, points: Sequence[TrialPoint], rivals: Sequence[AgentRow]) -> None:
+    episodes, values = [point.episode or 0 for point in points], [point.reward for point in points]
+    if search.warmup_episodes:
+        axes.axvspan(0.5, search.warmup_episodes + 0.5, color=ink.SHADE, linewidth=0)
+    axes.plot(episodes, values, "o", color=ink.AFTER, markersize=3, alpha=0.55, mew=0)
+    axes.step(episodes, list(accumulate(values, max)), where="post", color=ink.AFTER, lw=2)
+    roles = styles(search)
+    for number, row in enumerate(rivals):
+        colour = ink.STAND_INS[roles[row.agent][0]]
+        axes.axhline(row.reward, color=colour, lw=1.6, dashes=_DASHES[number % len(_DASHES)])
+    axes.set_xlim(0, len(points) + 1)
+    axes.set_xlabel("episode")
+    axes.set_ylabel(_REWARDS.get(search.reward_name or "", "reward"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFacts | None) -> Picture:
+    """Accuracy on the search images against cost, every trial; the wall, the chosen one, the original."""
+    title = "Accuracy against cost of all trials"
+    chosen = search.chosen
+    text = (
+        f"{len(search.points):,} trials on {search.images:,} search images. Chosen: {chosen.agent}, "
+        f"{say.percent(chosen.accuracy)} at {say.in_metric(chosen.cost, search.metric)}."
+    )
+    legend = [LegendEntry(shape, role, agent) for agent, (role, _, shape) in sorted(styles(search).items())]
+    if search.limit is not None:
+        legend.append(LegendEntry("╎", "wall", f"budget {say.in_metric(search.limit, search.metric)}"))
+    legend.append(LegendEntry("◯", "ink", f"chosen ({chosen.agent})"))
+    with canvas(280) as (figure, axes):
+        _draw_trials(axes, search)
+        if budget is not None and budget.full is not None and accuracy is not None:
+            legend.append(_mark_original(axes, search, budget.full, accuracy.rows[0].top1))
+        svg = to_svg(figure, "trials", title, text)
+    return Picture("trials", title, text, svg, tuple(legend))
+
+
+def _draw_trials(axes: Axes, search: SearchFacts) -> None:
+    scale, unit = _UNITS[search.metric]
+    for agent, (role, marker, _) in sorted(styles(search).items(), key=lambda item: item[1] != _AGENT):
+        mine = [
+            (point.cost / scale, 100 * point.accuracy)
+            for point in search.points
+            if point.agent == agent and point.cost is not None
+        ]
+        look = {"ms": 3.6, "alpha": 0.6, "mew": 0} if role == _AGENT[0] else {"ms": 8, "mec": ink.SURFACE, "mew": 1.2}
+        x, y = [place[0] for place in mine], [place[1] for place in mine]
+        axes.plot(x, y, marker, color=ink.STAND_INS[role], **look)
+    if search.limit is not None:
+        axes.axvline(search.limit / scale, color=ink.WALL, lw=1.8, dashes=(5, 2.5))
+    if search.chosen.cost is not None:
+        place = (search.chosen.cost / scale, 100 * search.chosen.accuracy)
+        axes.plot(*place, "o", ms=14, mfc="none", mec=ink.INK, mew=1.6)
+    axes.set_xlabel(f"{say.METRIC_NAMES[search.metric]} ({unit})")
+    axes.set_ylabel("top-1 on search images (%)")
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _mark_original(axes: Axes, search: SearchFacts, full: float, top1: float) -> LegendEntry:
+    """Marks the original's cost and its accuracy on test images (the search does not score it).
+
+    Trials crowd at the budget; where the original would squeeze them, it becomes an arrow at the right edge.
+    """
+    scale = _UNITS[search.metric][0]
+    costs = [point.cost for point in search.points if point.cost is not None]
+    costs += [search.limit] if search.limit is not None else []
+    low, high = (min(costs), max(costs)) if costs else (full, full)
+    source = " by the table" if search.metric == "latency_us" else ""
+    words = f"original: {say.in_metric(full, search.metric)}{source}, {say.percent(top1)} (test images)"
+    if full <= high + 1.5 * (high - low):
+        axes.plot(full / scale, 100 * top1, "D", ms=8, mfc="none", mec=ink.BEFORE, mew=2.2)
+        return LegendEntry("◇", "before", words)
+    room = 0.08 * (high - low) or 0.02 * high
+    axes.set_xlim((low - room) / scale, (high + room) / scale)
+    axes.axhline(100 * top1, color=ink.BEFORE, lw=1.2, dashes=(1.5, 2.5))
+    axes.plot(1.0, 100 * top1, ">", ms=9, color=ink.BEFORE, mew=0, clip_on=False, transform=axes.get_yaxis_transform())
+    return LegendEntry("▶", "before", f"{words}, far to the right")

@@ -1,0 +1,162 @@
+"""What a run folder says, as typed data: every file is optional but graph.json, and a damaged one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from amc_mobile import config as settings
+from amc_mobile.config import RunConfig
+from amc_mobile.cost.table import LatencyTable
+from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.runs import RunFolder, read_json, read_trials
+from amc_mobile.types import Comparison, NetworkGraph, SearchResult, Trial
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What one network scored on the test images. Fractions in [0, 1]."""
+
+    top1: float
+    top5: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """accuracy.json: the networks that were tested on images the search never saw."""
+
+    original: Tested
+    pruned: Tested | None = None
+    finetuned: Tested | None = None
+    uniform: Tested | None = None
+    test_images: int = 0
+    search_images: int | None = None
+    metric: str = "top1"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """summary.json, of which the report takes only what no other file says."""
+
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage
+    commands: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    parity: float | None = None  # largest difference of PyTorch's and ONNX Runtime's outputs, relative
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything the run folder holds that the report tells. What has not been made yet is None or empty."""
+
+    folder: RunFolder
+    network: NetworkGraph
+    model_sha256: str
+    config: RunConfig | None
+    config_text: str
+    table: LatencyTable | None
+    trials: tuple[Trial, ...]
+    search: SearchResult | None
+    kept: tuple[int, ...] | None  # widths of the network that ships: policy.json, else the winner of the search
+    accuracy: Accuracy | None
+    comparison: Comparison | None
+    summary: Summary
+
+
+def read_sources(folder: RunFolder) -> Sources:
+    """Reads a run folder. Raises: RunFolderError if graph.json is missing or any file is damaged."""
+    graph = read_json(folder.require(folder.graph, "profile"))
+    network = _typed(folder.graph, graph, "network", NetworkGraph)
+    search = _optional(folder.search, SearchResult)
+    config_text = folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""
+    return Sources(
+        folder=folder,
+        network=network,
+        model_sha256=str(graph.get("model_sha256", "")),
+        config=_config(folder.config) if config_text else None,
+        config_text=config_text,
+        table=LatencyTable.load(folder.table) if folder.table.is_file() else None,
+        trials=tuple(read_trials(folder.trials)),
+        search=search,
+        kept=_kept(folder, network, search),
+        accuracy=_optional(folder.accuracy, Accuracy),
+        comparison=_optional(folder.comparison, Comparison),
+        summary=_summary(folder.summary),
+    )
+
+
+def _config(path: Path) -> RunConfig | None:
+    """The run's settings; None where they are another version's (the report then shows their text only)."""
+    try:
+        return settings.load(path)
+    except ConfigError:
+        return None
+
+
+def _kept(folder: RunFolder, network: NetworkGraph, search: SearchResult | None) -> tuple[int, ...] | None:
+    if folder.policy.is_file():
+        kept = _typed(folder.policy, read_json(folder.policy), "kept", tuple[int, ...])
+    elif search is not None:
+        kept = search.best.kept
+    else:
+        return None
+    if len(kept) != len(network.groups):
+        raise RunFolderError(
+            f"{folder.root}: the policy has {len(kept)} widths for {len(network.groups)} channel groups; "
+            "graph.json belongs to another network: run the search again"
+        )
+    return kept
+
+
+def _optional(path: Path, kind: type[T]) -> T | None:
+    return _typed(path, {"file": read_json(path)}, "file", kind) if path.is_file() else None
+
+
+def _typed(path: Path, values: Any, key: str, kind: type[T]) -> T:
+    """`values[key]` as the given type. Raises: RunFolderError naming the file and its first fault."""
+    try:
+        found: T = TypeAdapter(kind).validate_python(values[key])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or key
+        raise RunFolderError(
+            f"{path} is damaged ({where}: {first['msg']}); delete it and run the stage again"
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} has no {key}; delete it and run the stage again") from error
+    return found
+
+
+def _summary(path: Path) -> Summary:
+    """summary.json as far as it is understood: it only repeats or decorates what other files prove."""
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        return Summary()
+    commands = values.get("commands") or ()
+    return Summary(
+        bytes_before=_whole(values.get("bytes_before")),
+        bytes_after=_whole(values.get("bytes_after")),
+        seconds=_numbers(values.get("seconds")),
+        commands=(commands,) if isinstance(commands, str) else tuple(str(command) for command in commands),
+        versions={str(name): str(text) for name, text in (values.get("versions") or {}).items()},
+        parity=_numbers(values.get("parity")).get("total"),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    if isinstance(values, (int, float)):
+        return {"total": float(values)}
+    if not isinstance(values, dict):
+        return {}
+    return {str(name): float(value) for name, value in values.items() if isinstance(value, (int, float))}

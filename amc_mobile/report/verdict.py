@@ -1,0 +1,146 @@
+"""What the report claims, in sentences: the verdict, the budget, and what the reader should not conclude."""
+
+from __future__ import annotations
+
+from amc_mobile.report import wording as say
+from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts, SpeedFacts
+from amc_mobile.report.searching import SearchFacts
+from amc_mobile.types import DeviceInfo
+
+
+def verdict(
+    device: DeviceInfo | None, speed: SpeedFacts | None, accuracy: AccuracyFacts | None, budget: BudgetFacts | None
+) -> str:
+    """The whole report in one sentence."""
+    parts = [_speed_claim(device, speed, budget)]
+    if accuracy is not None and accuracy.after is not None:
+        name = accuracy.metric.replace("top", "top-")
+        parts.append(f"{say.percent(accuracy.before)} → {say.percent(accuracy.after)} {name}")
+    sentence = ", ".join(parts)
+    if speed is not None and not speed.emulated and speed.predicted_us is not None:
+        sentence += f"; the table predicted {say.ms(speed.predicted_us)}, the clock said {say.ms(speed.after_us)}"
+        sentence += f" (prediction off by {say.signed_percent(speed.prediction_error)})"
+    return sentence + "."
+
+
+def _speed_claim(device: DeviceInfo | None, speed: SpeedFacts | None, budget: BudgetFacts | None) -> str:
+    name = device.model if device is not None else "the device"
+    if speed is None:
+        return _unmeasured_claim(budget)
+    if speed.emulated:
+        return f"No speed claim: {name} is emulated, its clock says nothing about a real device"
+    interval = f"(95{say.NBSP}% CI {say.interval(speed.speedup_ci)})"
+    low, high = speed.speedup_ci
+    if low > 1:
+        return f"{say.times(speed.speedup)} faster on {name} {interval}"
+    if high < 1:
+        return f"Slower on {name}: {say.times(speed.speedup)} the original's speed {interval}"
+    return f"No measurable speed-up on {name}: {say.times(speed.speedup)} {interval}"
+
+
+def _unmeasured_claim(budget: BudgetFacts | None) -> str:
+    if budget is None or budget.full is None or budget.predicted is None:
+        return "Nothing measured yet"
+    before, after = say.in_metric(budget.full, budget.metric), say.in_metric(budget.predicted, budget.metric)
+    source = "predicted by the table" if budget.metric == "latency_us" else "counted"
+    return f"{before} → {after} ({source}; speed not measured yet)"
+
+
+def budget_sentence(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
+    """Asked, predicted, measured; held or exceeded and by how much."""
+    asked = f"asked for at most {say.in_metric(budget.limit, budget.metric)}"
+    if budget.share is not None:
+        asked += f" ({say.percent(budget.share)} of the original's {say.METRIC_NAMES[budget.metric]})"
+    parts = [asked]
+    if budget.metric != "latency_us":
+        parts.append(f"the network has {say.in_metric(budget.predicted, budget.metric)}, counted exactly")
+    elif budget.predicted is not None:
+        parts.append(f"the table predicted {say.ms(budget.predicted)}")
+    if budget.measured is not None:
+        parts.append(f"the clock said {say.ms(budget.measured)}")
+    return f"{_standing_words(budget, speed)}: {', '.join(parts)}."
+
+
+def _standing_words(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
+    room = say.percent(abs(budget.excess)) if budget.excess is not None else "–"
+    match budget.standing:
+        case "emulated":
+            return "Not proven, because the device is emulated"
+        case "predicted":
+            verb = "holds" if (budget.excess or 0) <= 0 else "is exceeded"
+            return f"By the table it {verb}, not measured yet"
+        case "held":
+            return f"Held, with {room} to spare"
+        case "exceeded":
+            noise = budget.measured is not None and speed is not None and (budget.excess or 0) <= speed.round_spread
+            spread = f" (within the ±{say.percent(speed.round_spread)} between rounds)" if noise and speed else ""
+            return f"Exceeded by {room}{spread}"
+
+
+def honesty_notes(
+    accuracy: AccuracyFacts | None, search: SearchFacts | None, speed: SpeedFacts | None, budget: BudgetFacts | None
+) -> tuple[str, ...]:
+    """What a careful reader would ask, answered before the asking."""
+    notes = []
+    if speed is not None and speed.emulated:
+        notes.append("The device is emulated: its times are not those of any real hardware, so no speed-up is claimed.")
+    if accuracy is not None:
+        notes += _accuracy_notes(accuracy)
+    if search is not None:
+        notes += _search_notes(search, budget)
+    if speed is not None:
+        notes.append(
+            "Original and pruned networks were timed in turns, round by round, on the same device; every time is a "
+            "median of raw values that comparison.json keeps. Times of layers come from the latency table, not from "
+            "this comparison."
+        )
+    notes.append("1 MAC = 2 FLOPs. Counts are MACs of one image, after batch normalisations are folded.")
+    return tuple(notes)
+
+
+def _accuracy_notes(accuracy: AccuracyFacts) -> list[str]:
+    error = accuracy.after_error if accuracy.after_error is not None else accuracy.before_error
+    notes = [
+        f"Accuracy is measured on {accuracy.images:,} test images that neither the search, the repair nor the "
+        f"fine-tuning ever saw. The standard error at that number is ±{say.points(error).lstrip('+')} "
+        "(square root of p (1 − p) / n)."
+    ]
+    if accuracy.finetuned and accuracy.uniform is not None:
+        notes.append(
+            "Uniform pruning was repaired in the same way but not fine-tuned: compare it with “pruned and repaired”."
+        )
+    if accuracy.after is not None and abs(accuracy.after - accuracy.before) < 2 * max(error, accuracy.before_error):
+        notes.append(
+            f"The change of {say.points(accuracy.after - accuracy.before)} is smaller than two standard errors: "
+            "these images cannot tell it from none."
+        )
+    return notes
+
+
+def _search_notes(search: SearchFacts, budget: BudgetFacts | None) -> list[str]:
+    notes = [
+        f"The search scored every policy on {search.images:,} images of its own. The best of {len(search.points):,} "
+        "scores on these images is biased upwards; only the test accuracy above is not."
+    ]
+    if search.local_episodes:
+        notes.append(
+            f"{search.local_episodes:,} of the {search.episodes:,} episodes explored around the best policy so far, "
+            "which may be an opponent’s, rather than around the actor"
+            + (", and the chosen widths come from one of them." if search.phase == "local" else ".")
+        )
+    if {"sensitivity", "greedy"} & {row.agent for row in search.agents}:
+        notes.append(
+            "The agents “sensitivity” and “greedy” also rest on scores of single pruned groups (sensitivity.json), "
+            "which are not counted among the policies they tried."
+        )
+    if search.agent != "ddpg" and search.episodes:
+        notes.append(
+            f"The widths that ship were found by the agent “{search.agent}”, not by reinforcement learning: it scored "
+            "higher under the same evaluator and budget."
+        )
+    if budget is not None and budget.metric == "latency_us" and budget.standing == "exceeded":
+        notes.append(
+            "The budget is a guarantee on the table's prediction; the clock exceeded it. A table with more carriers "
+            "near this policy (profile.carriers) narrows the gap."
+        )
+    return notes

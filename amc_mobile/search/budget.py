@@ -1,0 +1,176 @@
+"""The budget as a guarantee: which integer widths the agent may still choose, decided once and used everywhere.
+
+He et al. 2018, Algorithm 1, bounds each action so that the budget can still be met if every later layer is pruned to
+its limit. Here the bound is a bisection on the integer widths, rounding inside, under any cost that never falls when a
+group keeps more channels; and it has a second side, so that episodes end on the budget and not far below it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+
+from amc_mobile.cost.widths import width_grid
+from amc_mobile.errors import BudgetError
+from amc_mobile.types import Metric, NetworkGraph, Policy
+
+CostFunction = Callable[[Sequence[int]], float]
+Widths = tuple[int, ...]
+LANDING = 0.98  # an episode ends at 98-100 % of the limit wherever the grid of widths is fine enough
+
+_CONFIG_KEYS: dict[Metric, str] = {"latency_us": "latency", "macs": "macs", "params": "params", "bytes": "bytes"}
+
+
+class Walls:
+    """Lower and upper wall of every decision, in the order in which the groups are decided.
+
+    `cost` prices one width per group of the network, pinned groups included. A `widths` tuple here has one entry per
+    PRUNABLE group; `decided` is its beginning.
+    """
+
+    def __init__(
+        self,
+        network: NetworkGraph,
+        cost: CostFunction,
+        limit: float,
+        min_keep_ratio: float,
+        round_to: int,
+        *,
+        metric: Metric = "latency_us",
+    ) -> None:
+        """Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum."""
+        self.network = network
+        self.groups = network.prunable()
+        self.grids = tuple(width_grid(group.channels, min_keep_ratio, round_to) for group in self.groups)
+        self.channels: Widths = tuple(group.channels for group in self.groups)
+        self.smallest: Widths = tuple(grid[0] for grid in self.grids)
+        self.limit = limit
+        self._price = cost
+        self.full_cost = self.cost(self.channels)
+        self.smallest_cost = self.cost(self.smallest)
+        self.floor = min(LANDING * limit, self.full_cost)
+        if self.smallest_cost > limit:
+            raise BudgetError(self._unreachable(metric, min_keep_ratio))
+
+    def policy(self, widths: Sequence[int]) -> Policy:
+        """The policy over all groups in which the prunable ones keep `widths` channels."""
+        kept = [group.channels for group in self.network.groups]
+        for group, width in zip(self.groups, widths, strict=True):
+            kept[group.index] = width
+        return Policy(tuple(kept))
+
+    def cost(self, widths: Sequence[int]) -> float:
+        """What the widths cost, in the budget's metric."""
+        return self._price(self.policy(widths).kept)
+
+    def least(self, decided: Sequence[int]) -> float:
+        """What the policy will cost at least: every group that is still to be decided is pruned to its limit."""
+        return self.cost([*decided, *self.smallest[len(decided) :]])
+
+    def most(self, decided: Sequence[int]) -> float:
+        """What the policy will cost at most: no group that is still to be decided is pruned."""
+        return self.cost([*decided, *self.channels[len(decided) :]])
+
+    def bounds(self, decided: Sequence[int]) -> tuple[int, int]:
+        """Smallest and largest width that the next group may keep.
+
+        The upper wall is the guarantee and wins where a coarse grid leaves no width between the two.
+        """
+        grid = self.grids[len(decided)]
+        lower, upper = self._bound_indices(decided)
+        return grid[lower], grid[upper]
+
+    def choose(self, decided: Sequence[int], action: float) -> int:
+        """The width that a preserve ratio `action` in [0, 1] stands for: nearest on the grid, between the walls.
+
+        Channels that cost nothing (the table is a staircase) are kept.
+        """
+        step = len(decided)
+        grid, wanted = self.grids[step], action * self.channels[step]
+        lower, upper = self._bound_indices(decided)
+        nearest = min(range(len(grid)), key=lambda index: (abs(grid[index] - wanted), -grid[index]))
+        return grid[self._raise_for_free(decided, max(lower, min(upper, nearest)), upper)]
+
+    def holds(self, widths: Sequence[int]) -> bool:
+        """Whether every width is on its grid and the cost within the limit."""
+        on_grid = all(width in grid for width, grid in zip(widths, self.grids, strict=True))
+        return on_grid and self.cost(widths) <= self.limit
+
+    def project(self, proposal: Sequence[float]) -> Widths:
+        """Legal widths on the budget, nearest to one common multiple of the proposed ones.
+
+        A legal proposal that already lands on the budget comes back as it is.
+        """
+        rounded = self._scaled(proposal, 1.0)
+        if tuple(proposal) == rounded and self.floor <= self.cost(rounded) <= self.limit:
+            return rounded
+        low, high = 0.0, max(full / max(width, 1e-9) for full, width in zip(self.channels, proposal, strict=True))
+        for _ in range(60):  # halvings: the scale is then exact to a double's last digits
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self.cost(self._scaled(proposal, middle)) <= self.limit else (low, middle)
+        wanted = [high * width / full for full, width in zip(self.channels, proposal, strict=True)]
+        return self.fill(self._scaled(proposal, low), lambda step, width: wanted[step] - width / self.channels[step])
+
+    def fill(self, widths: Sequence[int], worth: Callable[[int, int], float]) -> Widths:
+        """Spends what is left under the limit: raises one group after the other to its next width.
+
+        `worth(step, width)` rates the raise of group `step` to `width`; the most worthwhile that fits is taken first.
+        """
+        filled = list(widths)
+        while True:
+            raises = [
+                (step, grid[bisect_right(grid, filled[step])])
+                for step, grid in enumerate(self.grids)
+                if filled[step] < grid[-1]
+            ]
+            fitting = [(step, width) for step, width in raises if self._with(filled, step, width) <= self.limit]
+            if not fitting:
+                return tuple(filled)
+            step, width = max(fitting, key=lambda pair: worth(*pair))
+            filled[step] = width
+
+    def _bound_indices(self, decided: Sequence[int]) -> tuple[int, int]:
+        grid = self.grids[len(decided)]
+        affordable = bisect_right(grid, self.limit, key=lambda width: self.least([*decided, width]))
+        upper = max(affordable - 1, 0)
+        lower = bisect_left(grid, self.floor, key=lambda width: self.most([*decided, width]))
+        return min(lower, upper), upper
+
+    def _raise_for_free(self, decided: Sequence[int], index: int, upper: int) -> int:
+        grid, now = self.grids[len(decided)], [*decided, self.grids[len(decided)][index]]
+        end = bisect_right(grid, self.least(now), index, upper + 1, key=lambda width: self.least([*decided, width]))
+        return bisect_right(grid, self.most(now), index, end, key=lambda width: self.most([*decided, width])) - 1
+
+    def _scaled(self, proposal: Sequence[float], scale: float) -> Widths:
+        return tuple(
+            min(grid, key=lambda allowed, wanted=scale * width: (abs(allowed - wanted), -allowed))  # type: ignore[misc]
+            for grid, width in zip(self.grids, proposal, strict=True)
+        )
+
+    def _with(self, widths: Sequence[int], step: int, width: int) -> float:
+        return self.cost([*widths[:step], width, *widths[step + 1 :]])
+
+    def _unreachable(self, metric: Metric, min_keep_ratio: float) -> str:
+        share = math.ceil(1000 * self.smallest_cost / self.full_cost) / 1000
+        return (
+            f"{self.network.name} cannot be pruned to {in_words(self.limit, metric)}: the smallest policy costs "
+            f"{in_words(self.smallest_cost, metric)}, {share:.3f} of the original {in_words(self.full_cost, metric)}; "
+            f"set budget.{_CONFIG_KEYS[metric]} to {share:.3f} or more, "
+            f"or search.min_keep_ratio below {min_keep_ratio:g}"
+        )
+
+
+def in_words(value: float, metric: Metric) -> str:
+    """A cost with its unit, for messages: "840 µs", "3.42 ms", "301 M MACs".
+
+    >>> in_words(3420.0, "latency_us"), in_words(300_774_272, "macs")
+    ('3.42 ms', '301 M MACs')
+    """
+    if metric == "latency_us":
+        return f"{value:.3g} µs" if value < 1000 else f"{value / 1000:.3g} ms"
+    unit = {"macs": " MACs", "params": " parameters", "bytes": "B"}[metric]
+    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit.strip()}"

@@ -1,0 +1,117 @@
+"""Policies that need no learning, on the same budget and grid: what the agent has to beat, and where it may start.
+
+uniform      one keep ratio for all groups
+shallow      shallow groups are pruned more (He et al. 2018, fig. 3), deep: deep groups are
+random       keep ratios drawn at random
+sensitivity  each group is pruned until it alone would lose a common threshold (as FastNAS does), found by bisection
+greedy       the width step with the smallest estimated loss per cost saved, again and again, until the budget holds
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.sensitivity import Curve
+from amc_mobile.search.state import touched_layers
+
+COUNT_WITHOUT_RANDOM = 5  # uniform, shallow, deep, sensitivity, greedy
+
+
+class Proposal(NamedTuple):
+    """A policy and who proposes it."""
+
+    agent: str
+    widths: Widths
+
+
+def without_evaluations(walls: Walls, random_policies: int, seed: int) -> list[Proposal]:
+    """The opponents that know nothing about the network's accuracy."""
+    rng = np.random.default_rng((seed, len(walls.groups)))
+    return [
+        Proposal("uniform", uniform(walls)),
+        Proposal("shallow", ramp(walls, 0.5, 1.0)),
+        Proposal("deep", ramp(walls, 1.0, 0.5)),
+        *(Proposal("random", drawn(walls, rng)) for _ in range(random_policies)),
+    ]
+
+
+def from_sensitivities(walls: Walls, curves: Sequence[Curve]) -> list[Proposal]:
+    """The opponents that know what each group loses alone."""
+    return [Proposal("sensitivity", by_threshold(walls, curves)), Proposal("greedy", greedy(walls, curves))]
+
+
+def uniform(walls: Walls) -> Widths:
+    """One keep ratio for every group."""
+    return walls.project(walls.channels)
+
+
+def ramp(walls: Walls, first: float, last: float) -> Widths:
+    """Keep ratios on a line from the first to the last group, scaled onto the budget."""
+    ratios = np.linspace(first, last, len(walls.groups))
+    return walls.project([ratio * full for ratio, full in zip(ratios, walls.channels, strict=True)])
+
+
+def drawn(walls: Walls, rng: np.random.Generator) -> Widths:
+    """Keep ratios drawn evenly between each group's smallest and 1, scaled onto the budget."""
+    low = np.array(walls.smallest) / walls.channels
+    ratios = rng.uniform(low, 1.0)
+    return walls.project(list(ratios * walls.channels))
+
+
+def by_threshold(walls: Walls, curves: Sequence[Curve]) -> Widths:
+    """The smallest common loss per group at which the budget holds; what is left is spent where it helps most."""
+    losses = [[curve.loss(width) for width in grid] for curve, grid in zip(curves, walls.grids, strict=True)]
+
+    def widths_at(threshold: float) -> Widths:
+        return tuple(
+            next(width for width, loss in zip(grid, row, strict=True) if loss <= threshold)
+            for grid, row in zip(walls.grids, losses, strict=True)
+        )
+
+    thresholds = sorted({loss for row in losses for loss in row})
+    first = bisect_left(thresholds, True, key=lambda threshold: walls.cost(widths_at(threshold)) <= walls.limit)
+    return _spend(walls, curves, widths_at(thresholds[first]))
+
+
+def greedy(walls: Walls, curves: Sequence[Curve]) -> Widths:
+    """Steps down from the unpruned network, the cheapest loss for the cost saved first, until the budget holds."""
+    widths, offers = list(walls.channels), dict.fromkeys(range(len(walls.groups)), (0.0, 0))
+    stale, near = set(offers), _neighbours(walls)
+    while (cost := walls.cost(widths)) > walls.limit:
+        for step in stale:
+            offers[step] = _next_step(walls, curves[step], widths, step, cost)
+        best = min((step for step in offers if widths[step] > walls.smallest[step]), key=lambda step: offers[step][0])
+        widths[best] = offers[best][1]
+        stale = near[best]  # only groups that share a layer with it save another amount now
+    return _spend(walls, curves, widths)
+
+
+def _next_step(walls: Walls, curve: Curve, widths: Sequence[int], step: int, cost: float) -> tuple[float, int]:
+    """Loss per cost saved, and width, of the next narrower width of a group that saves anything; infinite at the end."""
+    here = curve.loss(widths[step])
+    for width in reversed([width for width in walls.grids[step] if width < widths[step]]):
+        saved = cost - walls.cost([*widths[:step], width, *widths[step + 1 :]])
+        if saved > 0:
+            return (curve.loss(width) - here) / saved, width
+    return float("inf"), walls.smallest[step]
+
+
+def _neighbours(walls: Walls) -> list[set[int]]:
+    """For each group the groups (itself included) that share a layer with it."""
+    layers = [{layer.name for layer in touched_layers(walls.network, group)} for group in walls.groups]
+    return [{other for other, theirs in enumerate(layers) if theirs & mine} for mine in layers]
+
+
+def _spend(walls: Walls, curves: Sequence[Curve], widths: Sequence[int]) -> Widths:
+    """Raises widths while the budget holds, the largest gain by the curves first."""
+
+    def gain(step: int, width: int) -> float:
+        grid = walls.grids[step]
+        return curves[step].loss(grid[grid.index(width) - 1]) - curves[step].loss(width)
+
+    return walls.fill(widths, gain)

@@ -1,0 +1,77 @@
+"""Costs by formula, checked against hand-counted layers, sliced files, and the monotony the budget needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_mobile.cost.formulas import layer_macs, macs, params, size_bytes
+from amc_mobile.cost.price import cost_function, price
+from amc_mobile.errors import BudgetError
+from amc_mobile.graph.trace import trace
+from amc_mobile.types import Policy
+from tests.graph.builders import Builder
+
+
+def small_network():
+    b = Builder()
+    stem = b.conv("input", "stem", 3, 8, stride=2)
+    wide = b.conv(b.conv(stem, "expand", 8, 16, 1), "dw", 16, 16, group=16)
+    joined = b.op("Add", stem, b.conv(wide, "project", 16, 8, 1))
+    flat = b.op("Flatten", b.op("GlobalAveragePool", joined))
+    return trace(b.build(b.linear(flat, "fc", 8, 10)), "small")
+
+
+NETWORK = small_network().network
+
+
+def test_layers_cost_what_a_hand_counts() -> None:
+    costs = {layer.name: layer_macs(layer, NETWORK.full().kept) for layer in NETWORK.layers}
+    assert costs == {
+        "stem": 4 * 4 * 3 * 3 * 3 * 8,
+        "expand": 4 * 4 * 8 * 16,
+        "dw": 4 * 4 * 3 * 3 * 16,
+        "project": 4 * 4 * 16 * 8,
+        "fc": 8 * 10,
+    }
+
+
+def test_parameters_follow_the_widths() -> None:
+    stream = next(group for group in NETWORK.groups if group.producers == ("stem", "project"))
+    inner = next(group for group in NETWORK.groups if group.producers == ("expand",))
+    kept = list(NETWORK.full().kept)
+    kept[stream.index], kept[inner.index] = 5, 6
+    expected = (5 * 27 + 5) + (6 * 5 + 6) + (6 * 9 + 6) + (5 * 6 + 5) + (10 * 5 + 10)
+    assert params(NETWORK, kept) == expected
+
+
+widths = st.tuples(*(st.integers(1, g.channels) if g.prunable else st.just(g.channels) for g in NETWORK.groups))
+
+
+@settings(deadline=None)
+@given(widths, st.data())
+def test_no_cost_falls_when_a_group_grows(kept: tuple[int, ...], data) -> None:
+    group = data.draw(st.sampled_from(NETWORK.prunable()))
+    more = list(kept)
+    more[group.index] = data.draw(st.integers(kept[group.index], group.channels))
+    for metric in ("macs", "params", "bytes"):
+        cost = cost_function(NETWORK, metric)
+        assert cost(more) >= cost(kept)
+
+
+@settings(deadline=None, max_examples=20)
+@given(widths)
+def test_bytes_are_those_of_the_sliced_file(kept: tuple[int, ...]) -> None:
+    traced = small_network()
+    file = traced.slice(tuple(np.arange(k) for k in kept)).SerializeToString()
+    assert size_bytes(traced.network, kept) == pytest.approx(len(file), abs=120)
+
+
+def test_a_price_has_every_currency_and_latency_only_with_a_table() -> None:
+    cost = price(NETWORK, Policy(NETWORK.full().kept))
+    assert cost.macs == macs(NETWORK, NETWORK.full().kept)
+    assert cost.latency_us is None
+    with pytest.raises(BudgetError, match="amc profile"):
+        cost_function(NETWORK, "latency_us")

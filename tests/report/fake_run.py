@@ -1,0 +1,177 @@
+"""A complete run folder of a small invented network, written through the real dataclasses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from amc_mobile.config import RunConfig, dump
+from amc_mobile.cost import formulas
+from amc_mobile.runs import RunFolder, append_trial, plain, write_json, write_text
+from amc_mobile.types import (
+    Budget,
+    ChannelGroup,
+    Comparison,
+    Conditions,
+    Cost,
+    DeviceInfo,
+    Layer,
+    Measurement,
+    NetworkGraph,
+    Score,
+    SearchResult,
+    Span,
+    Trial,
+    WeightTensor,
+)
+
+from .fake_table import fake_table
+
+DEVICE = DeviceInfo(
+    name="host",
+    model="AMD EPYC 9B14",
+    os="Linux 6.1",
+    runtime="onnxruntime 1.32.0",
+    provider="CPUExecutionProvider",
+    precision="fp32",
+    threads=1,
+    optimisation="all",
+    details={"layout": "NCHWc"},
+)
+CONDITIONS = Conditions(
+    time_utc="2025-01-02T03:04:05Z", load=0.02, clock_khz=(2_600_000, 3_100_000), governor="performance"
+)
+
+
+def network(blocks: int = 3, name: str = "tinynet") -> NetworkGraph:
+    """A stem, `blocks` of pointwise + depthwise convolutions, a classifier; the input and the classes are pinned."""
+    layers, groups, tensors = [], [ChannelGroup(0, "input", 3, (), ("stem",), False, "the network's input")], []
+    hw, previous, source = 32, 0, 3
+
+    def add(name: str, kind: Any, out: int, out_group: int, kernel: int, in_group: int, channels: int) -> None:
+        spans = (Span(in_group),), (Span(out_group),)
+        depthwise = kind == "depthwise"
+        layers.append(
+            Layer(
+                name, kind, channels, out, (kernel, kernel), (1, 1), (1, 1, 1, 1), channels if depthwise else 1,
+                (hw, hw), (hw, hw), *spans, f"{name}.weight", f"{name}.bias", f"{name}_in", f"{name}_out",
+            )
+        )  # fmt: skip
+        inner = () if depthwise else spans[0]
+        shape = (out, 1 if depthwise else channels, kernel, kernel)
+        tensors.append(WeightTensor(f"{name}.weight", shape, (spans[1], inner, (), ())))
+        tensors.append(WeightTensor(f"{name}.bias", (out,), (spans[1],)))
+
+    names = ["stem", *(f"features.{block}.conv.0.0" for block in range(blocks))]
+    for index, layer in enumerate(names):
+        out, group = 32 + 16 * index, len(groups)
+        consumers = (names[index + 1],) if index + 1 < len(names) else ("classifier",)
+        groups.append(ChannelGroup(group, layer, out, (layer,), consumers, True))
+        add(layer, "conv", out, group, 3 if index == 0 else 1, previous, source)
+        add(layer.replace("conv.0.0", "conv.1.0") + ".dw", "depthwise", out, group, 3, group, out)
+        previous, source = group, out
+        hw = max(4, 32 // 2 ** (index // 3 + 1))
+    hw = 1
+    groups.append(ChannelGroup(len(groups), "classifier", 10, ("classifier",), (), False, "the network's output"))
+    add("classifier", "linear", 10, len(groups) - 1, 1, previous, source)
+    return NetworkGraph(name, (1, 3, 32, 32), tuple(layers), tuple(groups), tuple(tensors), 4000)
+
+
+def price(graph: NetworkGraph, kept: tuple[int, ...]) -> Cost:
+    macs = formulas.macs(graph, kept)
+    return Cost(macs, formulas.params(graph, kept), formulas.size_bytes(graph, kept), 40.0 + macs / 9e3)
+
+
+def some_trials(graph: NetworkGraph, limit_us: float, episodes: int, seed: int = 1) -> list[Trial]:
+    """Opponents, then episodes that get better; all within the limit."""
+    rng = np.random.default_rng(seed)
+    full = price(graph, graph.full().kept).latency_us or 0.0
+    trials: list[Trial] = []
+
+    def add(agent: str, phase: str, ratio: float, top1: float) -> None:
+        kept = tuple(max(4, int(g.channels * ratio) // 4 * 4) if g.prunable else g.channels for g in graph.groups)
+        cost = replace(price(graph, kept), latency_us=limit_us * (0.97 + 0.03 * float(rng.random())))
+        score = Score(top1, min(1.0, top1 + 0.08), round(2 * (1 - top1), 4), 500)
+        trials.append(Trial(len(trials), agent, phase, kept, cost, score, round(top1 - 1, 4), 0.1))
+
+    share = math.sqrt(limit_us / full)
+    for agent, top1 in (
+        ("uniform", 0.90),
+        ("shallow", 0.74),
+        ("deep", 0.83),
+        ("random", 0.81),
+        ("sensitivity", 0.955),
+        ("greedy", 0.961),
+    ):
+        add(agent, "opponent", share, top1)
+    for episode in range(episodes):
+        progress = episode / max(1, episodes - 1)
+        top1 = min(0.972, 0.55 + 0.42 * progress**0.5 + 0.1 * float(rng.normal()) * (1 - progress))
+        add("ddpg", _phase(episode, episodes), share, round(max(0.1, top1), 3))
+    return trials
+
+
+def _phase(episode: int, episodes: int) -> str:
+    if episode == episodes - 1:
+        return "final"
+    return "local" if episode % 2 else "warmup" if episode < episodes // 4 else "explore"
+
+
+def measurement(label: str, median_us: float, rounds: int = 9, runs: int = 15, seed: int = 0) -> Measurement:
+    rng = np.random.default_rng(seed)
+    values = tuple(
+        tuple(float(v) for v in np.round(median_us * level * (1 + 0.02 * rng.gamma(1.0, 1.0, runs)), 2))
+        for level in 1 + 0.008 * rng.normal(size=rounds)
+    )
+    return Measurement(label, values, tuple((2 * median_us,) for _ in range(rounds)), (), CONDITIONS)
+
+
+def comparison(before_us: float, after_us: float, predicted_us: float, device: DeviceInfo = DEVICE) -> Comparison:
+    original, pruned = measurement("original", before_us, seed=3), measurement("pruned", after_us, seed=4)
+    speedup = original.median_us() / pruned.median_us()
+    return Comparison(
+        device=device,
+        original=original,
+        pruned=pruned,
+        latency_before_us=original.median_us(),
+        latency_after_us=pruned.median_us(),
+        speedup=speedup,
+        speedup_ci=(speedup * 0.985, speedup * 1.015),
+        predicted_us=predicted_us,
+        prediction_error=predicted_us / pruned.median_us() - 1,
+    )
+
+
+def write_run(folder: RunFolder, graph: NetworkGraph, *, episodes: int = 16, device: DeviceInfo = DEVICE) -> RunFolder:
+    """Every file of a finished run at half the latency."""
+    folder.create()
+    full_us = price(graph, graph.full().kept).latency_us or 0.0
+    trials = some_trials(graph, full_us / 2, episodes)
+    best = max(trials, key=lambda trial: trial.reward)
+    opponents = tuple(trial for trial in trials if trial.phase == "opponent" and trial is not best)
+    write_text(folder.config, dump(RunConfig(seed=7)))
+    write_json(folder.graph, {"network": plain(graph), "model_sha256": "ab" * 32})
+    fake_table(graph, device).save(folder.table)
+    for trial in trials:
+        append_trial(folder.trials, trial)
+    write_json(folder.search, SearchResult(Budget("latency_us", full_us / 2), best, opponents, episodes))
+    write_json(folder.policy, {"kept": best.kept, "channels": [], "groups": []})
+    scores = {"original": (0.989, 1.0), "pruned": (0.962, 0.999), "finetuned": (0.9867, 1.0), "uniform": (0.951, 0.998)}
+    accuracy = {name: {"top1": top1, "top5": top5} for name, (top1, top5) in scores.items()}
+    write_json(folder.accuracy, {"metric": "top1", "test_images": 450, "search_images": 500, **accuracy})
+    predicted_us = best.cost.latency_us or 0.0
+    write_json(folder.comparison, comparison(full_us * 1.01, predicted_us * 0.98, predicted_us, device))
+    write_json(
+        folder.summary,
+        {
+            "bytes_before": 412_345,
+            "bytes_after": 151_002,
+            "seconds": {"profile": 41.2, "search": 95.3, "finetune": 20.0, "bench": 12.9},
+            "commands": ["amc demo --out runs/demo", "amc report runs/demo"],
+            "versions": {"amc-mobile": "0.1.0", "onnxruntime": "1.32.0"},
+        },
+    )
+    return folder
