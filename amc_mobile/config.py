@@ -89,6 +89,7 @@ class SearchConfig(_Section):
         0.5, ge=0, le=1, description="with warm_start: share of the episodes that explore around the best policy so far"
     )
     local_sigma: float = Field(0.1, gt=0, description="width of the noise in those episodes")
+    local_groups: float = Field(0.2, gt=0, le=1, description="share of the groups that gets noise in such an episode")
     hidden: int = Field(300, ge=1, description="paper: two hidden layers of 300")
     actor_lr: float = Field(1e-4, gt=0)
     critic_lr: float = Field(1e-3, gt=0)

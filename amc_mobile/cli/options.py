@@ -13,6 +13,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder: everything 
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice (default 0).")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="Where to measure: host is this machine.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the measured network (default 1).")]
+Force = Annotated[bool, typer.Option("--force", help="Use a latency table even if its own error is above 5 %.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what the run folder holds of this run and start over.")]
 Update = Annotated[bool, typer.Option("--update", help="Take changed settings and redo just what depends on them.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings not given here.")]

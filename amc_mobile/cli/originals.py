@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile.cli.console import note
+from amc_mobile.cli.measuring import measure_table
 from amc_mobile.errors import GraphError
 from amc_mobile.runs import read_json, write_bytes, write_json
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.runs import RunFolder
 
 PARITY = 1e-4  # largest difference of logits between PyTorch and ONNX Runtime, relative to the largest logit
 _PARITY_IMAGES = 8
-_DIGITS_EPOCHS = 20
+_DIGITS_EPOCHS = 12
 
 
 def train(session: Session, progress: Progress) -> None:
@@ -53,24 +55,20 @@ def export(session: Session, progress: Progress) -> None:
 def profile(session: Session, progress: Progress) -> None:
     """table.json and table.csv: measured on the device, or a table of the same device and network taken over."""
     from amc_mobile.cost.table import LatencyTable
-    from amc_mobile.profile.profiler import profile as measure
 
     config, folder = session.config, session.folder
-    if config.profile.table is not None:
-        table = LatencyTable.load(config.profile.table)
-        table.require(session.device.info(), session.model_sha256)
-    else:
-        table = measure(
-            session.traced,
-            session.device,
-            config.profile,
-            seed=config.seed,
-            min_keep_ratio=config.search.min_keep_ratio,
-            round_to=config.search.round_to,
-            progress=progress,
-            checkpoint=folder.root / "profile.partial",
-        )
+    if config.profile.table is None:
+        measure_table(session.traced, session.device, config, folder.table, profile_checkpoint(folder), progress)
+        return
+    table = LatencyTable.load(config.profile.table)
+    table.require(session.device.info(), session.model_sha256)
+    table.refuse(config.profile.max_error, force=config.profile.force)
     table.save(folder.table)
+
+
+def profile_checkpoint(folder: RunFolder) -> Path:
+    """Where measurements pile up while the device is profiled."""
+    return folder.root / "profile.partial"
 
 
 def calibrate(session: Session, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
@@ -11,6 +12,7 @@ from amc_mobile.cli import decisions, judgement, originals
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
+from amc_mobile.cli.measuring import refused
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import differences
 from amc_mobile.cli.stage import Stage, fingerprints
@@ -20,6 +22,7 @@ from amc_mobile.runs import RunFolder, write_text
 if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
+_MEASURED = tuple(f"profile.{key}" for key in ("table", "carriers", "rounds", "warmups", "runs", "min_time_s"))
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
 
@@ -51,9 +54,9 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             "measure the device and fit its latency table",
             originals.profile,
             after=("graph",),
-            settings=("device", "profile", "seed", "search.min_keep_ratio", "search.round_to"),
+            settings=("device", *_MEASURED, "seed", "search.min_keep_ratio", "search.round_to"),
             outputs=lambda folder: (folder.table, folder.table.with_suffix(".csv")),
-            checkpoints=lambda folder: (folder.root / "profile.partial",),
+            checkpoints=_profile_checkpoints,
         ),
         Stage(
             "calibrate",
@@ -123,6 +126,11 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             extras=lambda folder: (folder.report.with_suffix(".md"), folder.report.with_suffix(".json")),
         ),
     )
+
+
+def _profile_checkpoints(folder: RunFolder) -> tuple[Path, ...]:
+    partial = originals.profile_checkpoint(folder)
+    return partial, refused(partial)
 
 
 def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:

@@ -14,6 +14,7 @@ from amc_mobile import config as configuration
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
 
+_HARMLESS = ("out", "profile.force", "profile.max_error")  # change no file of a run
 _FILES = ("model.weights", "data.name", "data.test", "profile.table")  # settings that name a file or a folder
 
 
@@ -52,7 +53,9 @@ def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Every setting that differs, as "search.episodes 120 -> 200". Files count by content, not by where they lie."""
     before, after = flat(old), flat(new)
-    changed = [path for path in after if path != "out" and identity(path, before[path]) != identity(path, after[path])]
+    changed = [
+        path for path in after if path not in _HARMLESS and identity(path, before[path]) != identity(path, after[path])
+    ]
     return [f"{path} {before[path]} -> {after[path]}" for path in changed]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import note, print_json, print_table, progress_line, working
 from amc_mobile.cli.forecast import profile_size
+from amc_mobile.cli.measuring import measure_table, refused
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import RunFolderError, TableError
 from amc_mobile.report import wording as say
@@ -24,7 +25,6 @@ def profile_table(config: RunConfig, out: Path | None) -> Path:
     from amc_mobile.cli.lock import locked
     from amc_mobile.cli.networks import trace_network
     from amc_mobile.cli.open_device import open_device
-    from amc_mobile.profile.profiler import profile
 
     traced = trace_network(config.model)
     device = open_device(config.device)
@@ -35,18 +35,9 @@ def profile_table(config: RunConfig, out: Path | None) -> Path:
         raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
     partial = path.with_name(f".{path.stem}.partial")
     with locked(path.parent), working(), progress_line("profile") as progress:
-        table = profile(
-            traced,
-            device,
-            config.profile,
-            seed=config.seed,
-            min_keep_ratio=config.search.min_keep_ratio,
-            round_to=config.search.round_to,
-            progress=progress,
-            checkpoint=partial,
-        )
-        table.save(path)
-    partial.unlink(missing_ok=True)
+        measure_table(traced, device, config, path, partial, progress)
+    for rest in (partial, refused(partial)):
+        rest.unlink(missing_ok=True)
     return path
 
 

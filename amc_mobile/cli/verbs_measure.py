@@ -27,9 +27,7 @@ def profile(
     carriers: Annotated[
         int | None, typer.Option("--carriers", help="Randomly pruned variants to measure (default 16).")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Keep the table even if its own error is above the limit (5 %).")
-    ] = False,
+    force: options.Force = False,
     config: options.ConfigFile = None,
     seed: options.Seed = None,
     json: options.Json = False,
@@ -53,7 +51,7 @@ def profile(
             "device.name": device,
             "device.threads": threads,
             "profile.carriers": carriers,
-            "profile.force": True if force else None,
+            "profile.force": force or None,
             "seed": seed,
         },
     )

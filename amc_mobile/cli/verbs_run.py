@@ -48,6 +48,7 @@ def run(
     dry_run: options.DryRun = False,
     fresh: options.Fresh = False,
     update: options.Update = False,
+    force: options.Force = False,
 ) -> None:
     """Do all stages of a config, from network to report.
 
@@ -56,8 +57,9 @@ def run(
     from amc_mobile import config as configuration
     from amc_mobile.cli.settings import override, with_data_folder
 
-    settings = with_data_folder(configuration.load(config), data)
-    _everything(override(settings, {"out": out, "seed": seed}), json, dry_run, fresh, update)
+    given = {"out": out, "seed": seed, "profile.force": force or None}
+    settings = override(with_data_folder(configuration.load(config), data), given)
+    _everything(settings, json, dry_run, fresh, update)
 
 
 def _everything(config: RunConfig, json: bool, dry_run: bool, fresh: bool, update: bool) -> None:

@@ -40,6 +40,7 @@ def search(
     dry_run: options.DryRun = False,
     fresh: options.Fresh = False,
     update: options.Update = False,
+    force: options.Force = False,
 ) -> None:
     """Search for the best widths under a budget.
 
@@ -61,6 +62,7 @@ def search(
             "model.weights": weights,
             "data.name": data,
             "profile.table": table,
+            "profile.force": force or None,
             "budget.latency": latency,
             "budget.macs": macs,
             "budget.params": params,

@@ -11,12 +11,13 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from amc_mobile.cost.pricer import Pricer
 from amc_mobile.errors import TableError, UnstableError
-from amc_mobile.types import DeviceInfo, LayerKind, NetworkGraph
+from amc_mobile.types import DeviceInfo, LayerKind, NetworkGraph, Policy
 
 _KEY_FIELDS = ("model", "runtime", "provider", "precision", "threads", "optimisation")  # DeviceInfo.key()
 
@@ -31,7 +32,7 @@ class CarrierPoint:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How wrong the table is, from networks that it was not fitted on. Errors are relative: predicted / measured - 1."""
+    """How wrong the table is on networks that it was not fitted to. Errors are predicted / measured - 1."""
 
     carriers: int  # networks measured, the full and the smallest one included
     mape: float  # mean of |error|, leaving out one random carrier after the other
@@ -72,12 +73,8 @@ class TableRow:
 
     def is_monotone(self) -> bool:
         """Whether no price falls when a width grows."""
-        across = all(a <= b for line in self.latency_us for a, b in zip(line, line[1:], strict=False))
-        down = all(
-            a <= b
-            for upper, lower in zip(self.latency_us, self.latency_us[1:], strict=False)
-            for a, b in zip(upper, lower, strict=True)
-        )
+        across = all(a <= b for line in self.latency_us for a, b in pairwise(line))
+        down = all(a <= b for upper, lower in pairwise(self.latency_us) for a, b in zip(upper, lower, strict=True))
         return across and down
 
 
@@ -85,7 +82,9 @@ class TableRow:
 class LatencyTable:
     """Prices of one network's layers on one device.
 
-    `rest_us` is what no width changes. `evidence` holds, as plain JSON values, all that the prices were made from:
+    `rest_us` is what no width changes. `widths` tells, by group name, the widths that have a price of their own: no
+    wider one is cheaper. Prune to these: what lies between them costs in the table what the next one does, and may cost
+    more on the device. `evidence` holds, as plain JSON values, all that the prices were made from:
     protocol, conditions, coefficients, every raw measurement, seed, tool version, date.
     """
 
@@ -95,6 +94,7 @@ class LatencyTable:
     rows: tuple[TableRow, ...]
     rest_us: float
     validation: Validation
+    widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     _pricers: dict[int, Pricer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -119,6 +119,21 @@ class LatencyTable:
             raise TableError(f"the table of {self.model} has no layer {layer_name}; measure it with `amc profile`")
         return sum(row.at(in_channels, out_channels) for row in rows)
 
+    def widen(self, network: NetworkGraph, policy: Policy) -> Policy:
+        """The policy with every group raised to its next width in `widths`, wherever the table charges nothing for it.
+
+        These channels are worth more than nothing: a width off the runtime's steps (12 of 16 channels, with blocks of
+        16) can be slower than the next step.
+        """
+        kept = list(policy.kept)
+        price = self.latency_us(network, kept)
+        for group in network.prunable():
+            before = kept[group.index]
+            kept[group.index] = next((width for width in self.widths.get(group.name, ()) if width >= before), before)
+            if self.latency_us(network, kept) > price:
+                kept[group.index] = before
+        return Policy(tuple(kept))
+
     def require(self, device: DeviceInfo, model_sha256: str) -> None:
         """Raises: TableError if the table was measured on another device, runtime or network; says what differs."""
         for name in _KEY_FIELDS:
@@ -135,7 +150,7 @@ class LatencyTable:
             )
 
     def refuse(self, max_error: float, *, force: bool = False) -> None:
-        """Raises: UnstableError if the clock was too noisy for the limit, TableError if the table itself is too wrong."""
+        """Raises: UnstableError if the clock was too noisy for the limit, TableError if the table is too wrong."""
         own = self.validation
         if force or own.mape <= max_error:
             return

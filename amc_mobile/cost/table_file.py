@@ -44,6 +44,7 @@ def write(table: LatencyTable, json_path: Path) -> None:
             "device": table.device,
             "rest_us": table.rest_us,
             "validation": table.validation,
+            "widths": table.widths,
             "csv": json_path.with_suffix(".csv").name,
             "csv_sha256": hashlib.sha256(csv).hexdigest(),
             "evidence": table.evidence,
@@ -65,6 +66,7 @@ def read(json_path: Path) -> LatencyTable:
             rows=_read_rows(json_path.with_suffix(".csv"), body["csv_sha256"]),
             rest_us=body["rest_us"],
             validation=Validation(**body["validation"], points=points),
+            widths={name: tuple(widths) for name, widths in body["widths"].items()},
             evidence=body["evidence"],
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -81,7 +83,9 @@ def _read_body(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict) or "schema" not in body:
         raise TableError(f"{path} is no latency table; make one with `amc profile`")
     if body["schema"] != SCHEMA:
-        raise TableError(f"{path} has schema {body['schema']}, this version reads {SCHEMA}; make it again: `amc profile`")
+        raise TableError(
+            f"{path} has schema {body['schema']}, this version reads {SCHEMA}; make it again: `amc profile`"
+        )
     digest = body.pop("sha256", None)
     if digest != _digest(body):
         raise _damaged(path, "its checksum is wrong")
@@ -98,8 +102,10 @@ def _read_rows(path: Path, sha256: str) -> tuple[TableRow, ...]:
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise _damaged(path, "its checksum is wrong")
-    frame = pd.read_csv(io.BytesIO(data), dtype=_COLUMNS, keep_default_na=False, float_precision="round_trip")  # type: ignore[arg-type]
-    return tuple(_row(str(layer), str(node), part) for (layer, node), part in frame.groupby(["layer", "node"], sort=False))
+    frame = pd.read_csv(io.BytesIO(data), dtype=_COLUMNS, keep_default_na=False, float_precision="round_trip")
+    return tuple(
+        _row(str(layer), str(node), part) for (layer, node), part in frame.groupby(["layer", "node"], sort=False)
+    )
 
 
 def _lines(row: TableRow) -> list[tuple[str, str, str, int, int, float]]:

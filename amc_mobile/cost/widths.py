@@ -8,10 +8,10 @@ import math
 def width_grid(channels: int, min_keep_ratio: float, round_to: int) -> tuple[int, ...]:
     """Channel counts that a group of `channels` may keep, ascending; the last one is `channels` itself.
 
-    Widths are multiples of the largest power of two that is at most `round_to` and leaves eight choices (`channels / 8`);
-    a group of 16 to 32 channels makes do with four to eight, so that its widths stay multiples of 4. The reason is in
+    Widths are multiples of the largest power of two that is at most `round_to` and leaves eight choices, channels / 8;
+    a group of 16 to 32 channels makes do with four to eight, so that its widths stay multiples of 4. The reason lies in
     the runtimes: they work in blocks of 4 to 16 channels, and a convolution whose input is no multiple of 4 leaves
-    ONNX Runtime's blocked layout altogether and costs more than the next wider one. None is below
+    ONNX Runtime's blocked layout altogether and costs more than the next wider one. No width is below
     `min_keep_ratio * channels`.
 
     >>> width_grid(64, 0.5, 8)

@@ -74,7 +74,9 @@ def parse_profile(text: str, warmups: int) -> dict[str, tuple[str, float]]:
     try:
         events = [event for event in json.loads(text) if event.get("cat") == "Node"]
     except ValueError as error:
-        raise DeviceError(f"ONNX Runtime's profile is not JSON ({error}); is the temporary folder's disk full?") from error
+        raise DeviceError(
+            f"ONNX Runtime's profile is not JSON ({error}); is the temporary folder's disk full?"
+        ) from error
     op_types: dict[str, str] = {}
     times: dict[str, list[float]] = defaultdict(list)
     for event in events:

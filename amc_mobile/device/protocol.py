@@ -1,4 +1,4 @@
-"""The seam between measuring and the rest: whatever can time ONNX models is a Device, and nobody above can tell which."""
+"""The seam between measuring and the rest: what can time ONNX models is a Device, and nobody above can tell which."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class Device(Protocol):
         self, jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Progress | None = None
     ) -> list[Measurement]:
         """Times several models, interleaved and shuffled round by round. Answers in the order of the jobs.
+
+        A campaign hands in the same models again and again: a device that must be sent them keeps what it has got.
+        Node times name the tensors of the model as it was handed in, as far as the runtime lets them be traced back.
 
         Raises: DeviceError if a model does not load or the device is lost.
         """

@@ -21,7 +21,7 @@ _LOW_BATTERY_PERCENT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What an examination found. `reasons` say what disturbs the clock and what to do, also while it is still steady."""
+    """What an examination found. `reasons` say what disturbs the clock and what to do, even if it is still steady."""
 
     device: DeviceInfo
     before: Conditions
@@ -68,7 +68,9 @@ def reasons(noise: float, before: Conditions, after: Conditions) -> tuple[str, .
     """What disturbs the clock, one line each, with its remedy. Empty if nothing does."""
     found = []
     if noise > STEADY:
-        found.append(f"the same network's time varied by {noise:.1%} (limit {STEADY:.0%}): repeat when the device is idle")
+        found.append(
+            f"the same network's time varied by {noise:.1%} (limit {STEADY:.0%}): repeat when the device is idle"
+        )
     load = max((state.load for state in (before, after) if state.load is not None), default=0.0)
     if load > _BUSY_CORES:
         found.append(f"other programs keep {load:.1f} cores busy: close them")
@@ -81,7 +83,9 @@ def reasons(noise: float, before: Conditions, after: Conditions) -> tuple[str, .
     if after.temperature_celsius is not None and after.temperature_celsius > _HOT_CELSIUS:
         found.append(f"it is {after.temperature_celsius:.0f} °C hot and will slow itself down: let it cool first")
     if after.battery_percent is not None and after.battery_percent < _LOW_BATTERY_PERCENT:
-        found.append(f"the battery is at {after.battery_percent:.0f} %: charge it above {_LOW_BATTERY_PERCENT:.0f} % first")
+        found.append(
+            f"the battery is at {after.battery_percent:.0f} %: charge it above {_LOW_BATTERY_PERCENT:.0f} % first"
+        )
     return tuple(found)
 
 
@@ -112,5 +116,7 @@ def _sentinel() -> bytes:
         [helper.make_tensor_value_info(previous, kind, shape)],
         weights,
     )
-    model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    model: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()
     return model

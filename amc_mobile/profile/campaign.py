@@ -1,26 +1,20 @@
 """A measuring campaign: which networks are timed in which round, what has been timed, and what is still to do.
 
 A round times every network once, in chunks of a few networks with the full network, the sentinel, in each. The sentinel
-tells how the device drifts; a round that drifted too far is measured again. What has been measured is written down
-chunk by chunk, so that a campaign that was killed goes on where it stopped.
+tells how the device drifts; a round that drifted too far is measured again. Everything here follows from the plan and
+the chunks measured so far, so that a campaign that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from amc_mobile.device.stability import noise_floor
-from amc_mobile.errors import RunFolderError
 from amc_mobile.profile.mapping import RowKey
-from amc_mobile.runs import plain
 from amc_mobile.types import Conditions, Policy
 
 SENTINEL = "full"
@@ -99,7 +93,9 @@ def drifts(chunks: Sequence[Chunk]) -> dict[int, float]:
     levels = {number: statistics.median(values) for number, values in by_round.items()}
     best = min(levels.values())
     return {
-        number: max(levels[number] / best - 1.0, statistics.median(abs(value / levels[number] - 1.0) for value in values))
+        number: max(
+            levels[number] / best - 1.0, statistics.median(abs(value / levels[number] - 1.0) for value in values)
+        )
         for number, values in by_round.items()
     }
 
@@ -149,7 +145,7 @@ def _times(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, list[
 
 
 def _noise(times: Mapping[str, Sequence[float]]) -> float:
-    """How far the clock is from itself, over the networks measured more than once; the sentinel only if none other is."""
+    """How far the clock is from itself, over the networks measured more than once; if none was, the sentinel."""
     repeated = [values for label, values in times.items() if len(values) > 1 and label != SENTINEL]
     return statistics.fmean(noise_floor(values) for values in repeated or [times[SENTINEL]])
 
@@ -161,106 +157,3 @@ def _rows(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, dict[R
             for key, time in sample.rows_us.items():
                 values.setdefault(sample.label, {}).setdefault(key, []).append(time / factor)
     return {label: {key: statistics.median(times) for key, times in rows.items()} for label, rows in values.items()}
-
-
-# ----------------------------------------------------------------------------------------------------- on the disk
-
-
-class Log:
-    """The chunks measured so far, in a file that grows by whole lines; without a path, in memory only.
-
-    The first line says to which campaign the file belongs. A file of another campaign is set aside and begun anew.
-    """
-
-    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
-        self.path = path
-        self.chunks: list[Chunk] = []
-        head = json.dumps(plain(dict(identity)), sort_keys=True)
-        if path is None:
-            return
-        lines = _whole_lines(path)
-        if lines and lines[0] == head:
-            self.chunks = list(_chunks(lines[1:]))
-        self._write("wb", [head, *(json.dumps(chunk_as_plain(chunk)) for chunk in self.chunks)])
-
-    def append(self, chunk: Chunk) -> None:
-        """Adds a chunk and flushes it to the disk. Raises: RunFolderError."""
-        self.chunks.append(chunk)
-        if self.path is not None:
-            self._write("ab", [json.dumps(chunk_as_plain(chunk))])
-
-    def remove(self) -> None:
-        """Deletes the file: the campaign has become a table."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-    def _write(self, mode: str, lines: Sequence[str]) -> None:
-        if self.path is None:
-            return
-        try:
-            with self.path.open(mode) as stream:
-                stream.write("".join(line + "\n" for line in lines).encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise RunFolderError(f"cannot write {self.path}: {error.strerror}; free some space and run again") from error
-
-
-def chunk_as_plain(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as JSON values; each list of times is one string, so that a file stays readable line by line."""
-    return {
-        "round": chunk.round,
-        "index": chunk.index,
-        "conditions": plain(chunk.conditions),
-        "samples": [
-            {
-                "label": sample.label,
-                "values_us": _join(sample.values_us),
-                "warmups_us": _join(sample.warmups_us),
-                "rows_us": [[key.layer, key.node, time] for key, time in sample.rows_us.items()],
-            }
-            for sample in chunk.samples
-        ],
-    }
-
-
-def chunk_from_plain(values: Mapping[str, Any]) -> Chunk:
-    """The inverse of chunk_as_plain, bit for bit."""
-    state = dict(values["conditions"])
-    state["clock_khz"] = tuple(state["clock_khz"])
-    samples = tuple(
-        Sample(
-            label=sample["label"],
-            values_us=_split(sample["values_us"]),
-            warmups_us=_split(sample["warmups_us"]),
-            rows_us={RowKey(layer, node): time for layer, node, time in sample["rows_us"]},
-        )
-        for sample in values["samples"]
-    )
-    return Chunk(values["round"], values["index"], Conditions(**state), samples)
-
-
-def _chunks(lines: Sequence[str]) -> Iterator[Chunk]:
-    """Chunks until the first line that is damaged: from there on, measuring goes on."""
-    for line in lines:
-        try:
-            yield chunk_from_plain(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return
-
-
-def _whole_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # what follows the last newline is torn
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunFolderError(f"cannot read {path}: {error.strerror}; delete it to measure from the start") from error
-
-
-def _join(values: Sequence[float]) -> str:
-    return " ".join(map(repr, values))
-
-
-def _split(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split()))

@@ -69,9 +69,9 @@ class Fitter:
             raise DeviceError(
                 f"the device's per-node times do not name the layers of {network.name}; use ONNX Runtime's CPU provider"
             )
-        self._widths = {key: _row_widths(network, key, observations.policies) for key in self.shapes}
+        widths = {key: _row_widths(network, key, observations.policies) for key in self.shapes}
         self._columns = {
-            form: {key: features(self.shapes[key], form, *self._widths[key]) for key in self.shapes} for form in FORMS
+            form: {key: features(self.shapes[key], form, *widths[key]) for key in self.shapes} for form in FORMS
         }
 
     def fit(self, places: Sequence[int]) -> NetworkLaw:
@@ -91,11 +91,11 @@ class Fitter:
         laws, columns = {}, self._columns[form]
         for key, times in self._seen.rows_us.items():
             laws[key] = fit_row(self.shapes[key], form, columns[key][at], times[at] * shares, clock)
-        return NetworkLaw(form, laws, calibrate(self._sums(laws, at), clock))
+        return NetworkLaw(form, laws, calibrate(self._sums(form, laws, at), clock))
 
     def predict(self, law: NetworkLaw, places: Sequence[int]) -> Floats:
         """End-to-end times (len(places),) in µs by a law."""
-        times: Floats = law.calibration(self._sums(law.rows, np.asarray(places)))
+        times: Floats = law.calibration(self._sums(law.form, law.rows, np.asarray(places)))
         return times
 
     def _best_form(self, places: Sequence[int]) -> Form:
@@ -110,11 +110,9 @@ class Fitter:
             errors += np.abs(self.predict(law, left_out) / self._seen.clock_us[left_out] - 1.0).tolist()
         return float(np.mean(errors))
 
-    def _sums(self, laws: Mapping[RowKey, RowLaw], places: Ints) -> Floats:
-        sums: Floats = np.zeros(len(places))
-        for key, law in laws.items():
-            ins, outs = self._widths[key]
-            sums = sums + law.times_us(ins[places], outs[places])
+    def _sums(self, form: Form, laws: Mapping[RowKey, RowLaw], places: Ints) -> Floats:
+        columns = self._columns[form]
+        sums: Floats = np.sum([law.combine(columns[key][places]) for key, law in laws.items()], axis=0)
         return sums
 
 

@@ -33,7 +33,7 @@ def structure_sha256(model: onnx.ModelProto) -> str:
 
 
 def _describe(tensor: onnx.TensorProto) -> str:
-    """A constant's place in the structure: its name and shape if it is a weight, its values if it steers an operator."""
+    """A constant in the structure: name and shape of a weight, the values of what steers an operator."""
     shape = tuple(tensor.dims)
     array = numpy_helper.to_array(tensor) if tensor.data_type != onnx.TensorProto.FLOAT or not shape else None
     if array is not None and array.size <= 64:

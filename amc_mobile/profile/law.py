@@ -19,6 +19,7 @@ from amc_mobile.types import LayerKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_REWEIGHTINGS = 8  # of the robust calibration; it has settled by then
 _TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
 
 
@@ -59,10 +60,13 @@ class RowLaw:
 
     def times_us(self, in_channels: Ints, out_channels: Ints) -> Floats:
         """Times (n,) at n pairs of widths; never negative."""
+        return self.combine(features(self.shape, self.form, in_channels, out_channels))
+
+    def combine(self, columns: Floats) -> Floats:
+        """Times (n,) from the row's features (n, p)."""
         if len(self.coefficients) == 1:
-            return np.full(len(in_channels), self.coefficients[0])
-        columns = features(self.shape, self.form, in_channels, out_channels)
-        times: Floats = np.maximum(columns @ np.asarray(self.coefficients), 0.0)
+            return np.full(len(columns), self.coefficients[0])
+        times: Floats = np.maximum(columns @ np.array(self.coefficients), 0.0)
         return times
 
 
@@ -105,7 +109,8 @@ def fit_row(shape: RowShape, form: Form, columns: Floats, times_us: Floats, netw
     `columns` (n, p) are the row's features in the n networks measured, `network_us` (n,) their end-to-end times.
     """
     if columns.shape[1] == 1 or times_us.max() < _TINY * network_us.min():
-        return RowLaw(shape, form, (float(np.average(times_us, weights=1.0 / network_us**2)),))
+        weights = network_us**-2.0
+        return RowLaw(shape, form, (float(weights @ times_us / weights.sum()),))
     coefficients, _residual = nnls(columns / network_us[:, None], times_us / network_us)
     return RowLaw(shape, form, tuple(coefficients.tolist()))
 
@@ -116,18 +121,27 @@ def calibrate(sums_us: Floats, clock_us: Floats) -> Calibration:
     Huber's weights: networks beyond 1.345 deviations count less, so that one disturbed measurement does not tilt the
     line. A sum that does not vary gets a scale only.
     """
-    columns = np.stack([np.ones_like(sums_us), sums_us], axis=1) / clock_us[:, None]
     if np.ptp(sums_us) <= 1e-9 * max(float(sums_us.max()), 1e-9):
         return Calibration(0.0, float(np.median(clock_us / np.maximum(sums_us, 1e-9))))
-    weights = np.ones_like(clock_us)
-    for _ in range(12):
-        constant, scale = np.linalg.lstsq(columns * weights[:, None], weights, rcond=None)[0]
-        residuals = np.abs(columns @ np.array([constant, scale]) - 1.0)
+    weights = clock_us**-2.0  # squared relative errors
+    for _ in range(_REWEIGHTINGS):
+        constant, scale = _weighted_line(sums_us, clock_us, weights)
+        residuals = np.abs((constant + scale * sums_us) / clock_us - 1.0)
         limit = 1.345 * max(1.4826 * float(np.median(residuals)), 1e-4)
-        weights = np.sqrt(np.minimum(1.0, limit / np.maximum(residuals, 1e-12)))
+        if residuals.max() <= limit:
+            break
+        weights = clock_us**-2.0 * np.minimum(1.0, limit / np.maximum(residuals, 1e-12))
     if scale <= 0.0:  # nothing but noise: the mean is the best that can be said, and it is monotone
         return Calibration(float(np.median(clock_us)), 0.0)
-    return Calibration(float(constant), float(scale))
+    return Calibration(constant, scale)
+
+
+def _weighted_line(x: Floats, y: Floats, weights: Floats) -> tuple[float, float]:
+    """Intercept and slope of the weighted least-squares line."""
+    total = weights.sum()
+    x_mean, y_mean = float(weights @ x / total), float(weights @ y / total)
+    slope = float(weights @ ((x - x_mean) * (y - y_mean)) / (weights @ (x - x_mean) ** 2))
+    return y_mean - slope * x_mean, slope
 
 
 def _blocks(channels: Any, block: int) -> Any:

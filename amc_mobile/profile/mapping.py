@@ -52,11 +52,12 @@ class NodeMap:
         keys = []
         for node, computes, layer in zip(nodes, computing, layers, strict=True):
             sources = self._sources_of(node)
+            owner = layer
             if computes and layer is None:
-                layer = next((name for name in reversed(sources) if name not in claimed), None)
-                claimed.add(layer or "")
+                owner = next((name for name in reversed(sources) if name not in claimed), None)
+                claimed.add(owner or "")
             anchor = sources[-1] if sources else ""
-            keys.append(RowKey(anchor, node.op_type) if layer is None else RowKey(layer, ""))
+            keys.append(RowKey(anchor, node.op_type) if owner is None else RowKey(owner, ""))
         return keys
 
     def _layer(self, node: NodeTime) -> str | None:
@@ -67,9 +68,7 @@ class NodeMap:
         return next((self._sources[name] for name in node.outputs if name in self._sources), ())
 
 
-def _sources(
-    model: onnx.ModelProto, exact: Mapping[str, str], order: Mapping[str, int]
-) -> dict[str, tuple[str, ...]]:
+def _sources(model: onnx.ModelProto, exact: Mapping[str, str], order: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
     """For every tensor the layers whose outputs reach it through no other layer, in the order of execution."""
     sources: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for node in model.graph.node:

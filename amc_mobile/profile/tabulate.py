@@ -15,7 +15,7 @@ from amc_mobile.profile.law import Calibration, Floats, RowLaw
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.types import AxisSpans, ChannelGroup, Layer, NetworkGraph
 
-_FREE = 1e-6  # a wider width that costs at most this share more is free
+_FREE = 2e-4  # channels that cost less than this share of the whole network are kept: nobody can measure it
 GroupWidths = Mapping[int, tuple[int, ...]]  # group index -> the widths that are worth choosing, ascending
 
 
@@ -55,7 +55,10 @@ def widths_worth_choosing(
     On a staircase these are the ends of the steps; and a width that the runtime treats worse than a larger one (thinner
     than its block) is nobody's choice. What is left out costs, in the table, what the next wider width does.
     """
-    chosen = {}
+    chosen: dict[int, tuple[int, ...]] = {}
+    free_us = _FREE * sum(
+        float(_layer_prices(network, law, layer, [network.full().kept])[0]) for layer in network.layers
+    )
     for group in network.groups:
         if not group.prunable:
             chosen[group.index] = (group.channels,)
@@ -64,27 +67,32 @@ def widths_worth_choosing(
         prices = _group_prices(network, law, group, grid)
         worth, cheapest = [], np.inf
         for width, price in zip(reversed(grid), reversed(prices), strict=True):
-            if price < cheapest * (1.0 - _FREE):
+            if price < cheapest - free_us:
                 worth.append(width)
                 cheapest = price
         chosen[group.index] = tuple(reversed(worth))
     return chosen
 
 
-def _group_prices(network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int]) -> list[float]:
-    """What the rows that depend on the group cost at each of its widths."""
-    kept = np.array([network.full().kept] * len(grid))
-    kept[:, group.index] = grid
-    total = np.zeros(len(grid))
-    for layer in network.layers:
-        if all(span.group != group.index for span in (*layer.in_spans, *layer.out_spans)):
-            continue
-        widths_of = width_function(layer, network)
-        pairs = np.array([widths_of(line.tolist()) for line in kept], np.int64)
-        for key, row in law.rows.items():
-            if key.layer == layer.name:
-                total += row.times_us(pairs[:, 1] if key.node else pairs[:, 0], pairs[:, 1])
-    return [float(price) for price in total]
+def _group_prices(network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int]) -> Floats:
+    """What the rows that depend on the group cost (len(grid),) at each of its widths."""
+    full = network.full().kept
+    kept = [(*full[: group.index], width, *full[group.index + 1 :]) for width in grid]
+    depending = [
+        layer
+        for layer in network.layers
+        if any(span.group == group.index for span in (*layer.in_spans, *layer.out_spans))
+    ]
+    return sum((_layer_prices(network, law, layer, kept) for layer in depending), np.zeros(len(grid)))
+
+
+def _layer_prices(network: NetworkGraph, law: NetworkLaw, layer: Layer, kept: Sequence[Sequence[int]]) -> Floats:
+    """What a layer and the nodes behind it cost (len(kept),), before calibration."""
+    widths_of = width_function(layer, network)
+    pairs = np.array([widths_of(widths) for widths in kept], np.int64)
+    rows = [(key, row) for key, row in law.rows.items() if key.layer == layer.name]
+    prices = [row.times_us(pairs[:, 1] if key.node else pairs[:, 0], pairs[:, 1]) for key, row in rows]
+    return sum(prices, np.zeros(len(kept)))
 
 
 def _axes(network: NetworkGraph, layer: Layer, key: RowKey, widths: GroupWidths) -> tuple[list[int], list[int]]:

@@ -1,68 +1,146 @@
 """Ranks channels by what least squares cannot repair: backward elimination on the layers' second moments.
 
-Removing channel c from a layer whose other weights are refitted raises its squared error by tr(W_cᵀ (P_cc)⁻¹ W_c), where
-P = (M + λI)⁻¹ and W are the inverse moments and the weights after all removals so far (the optimal brain surgeon's
-saliency, Hassibi and Stork 1993, for a block of columns). The cheapest channels go first, and P and W follow.
+Removing channel c from a layer whose other weights are refitted raises its squared error by tr(W_cᵀ (P_cc)⁻¹ W_c),
+where P = (M + λI)⁻¹ and W are the inverse moments and the weights after all removals so far: the optimal brain
+surgeon's saliency (Hassibi and Stork 1993) for a block of columns. Errors are weighted by how much they matter for the
+logits (saliency.py) and added up over the layers that read the channel. The cheapest channels go first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
-from amc_mobile.prune.least_squares import absolute_ridge, centred, factorise
-from amc_mobile.prune.moments import Float, LayerGram
+from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.prune.gram import Grams
+from amc_mobile.prune.layout import channel_columns, input_axis, refittable, to_matrix
+from amc_mobile.prune.least_squares import absolute_ridge, factorise
+from amc_mobile.prune.moments import WIDEST_GRAM, Float
+from amc_mobile.prune.saliency import output_sensitivities
+from amc_mobile.types import Layer
 
-_STEPS = 64  # about as many rounds of removals for a group: after a round, everything is solved again
+Ids = NDArray[np.int64]
+_RIDGE = 1e-2  # relative to M's mean diagonal, so that a few hundred images do not look exact
+_ROUNDS = 64  # of removals for a group: after each, the losses of the channels that are left are computed again
 
 
-@dataclass(slots=True)
-class Consumer:
-    """One layer that reads a group: inverse moments and weights of the group's columns only, channel by channel.
-
-    `inverse` is (C, taps, C, taps) for C channels that are left, `weight` (C, taps, out); `scale` makes layers
-    comparable.
-    """
-
-    inverse: Float
-    weight: Float
-    scale: float
+class Consumer(Protocol):
+    """One layer that reads a group, as far as channels are left."""
 
     def losses(self) -> Float:
-        """What the removal of each channel that is left would cost, (C,), relative to the layer's own energy."""
-        channels = np.arange(len(self.weight))
-        blocks = self.inverse[channels, :, channels]  # (C, taps, taps)
-        return np.einsum("cko,cko->c", self.weight, np.linalg.solve(blocks, self.weight)) / self.scale
+        """What the removal of each channel that is left would cost, (C,)."""
+        ...
 
-    def remove(self, gone: NDArray[np.int64]) -> None:
-        """Takes channels out and refits those that stay."""
-        channels, taps, out = self.weight.shape
-        stays = np.setdiff1d(np.arange(channels), gone)
-        size = len(gone) * taps
-        across = self.inverse[np.ix_(stays, range(taps), gone, range(taps))].reshape(-1, size)
-        block = self.inverse[np.ix_(gone, range(taps), gone, range(taps))].reshape(size, size)
-        gain = np.linalg.solve(block, across.T).T
-        inverse = self.inverse[stays][:, :, stays].reshape(len(stays) * taps, -1)
-        self.inverse = (inverse - gain @ across.T).reshape(len(stays), taps, len(stays), taps)
-        self.weight = self.weight[stays] - (gain @ self.weight[gone].reshape(size, out)).reshape(-1, taps, out)
+    def remove(self, gone: Ids) -> None:
+        """Takes out the channels at these places among those that are left."""
+        ...
 
 
-def eliminate(consumers: Sequence[Consumer], channels: int) -> NDArray[np.int64]:
+class RefittedConsumer:
+    """A consumer whose other weights make up for what is removed.
+
+    `inverse` is P (C, taps, C, taps) on the group's columns, `weight` (C, taps, out) with each output times √S.
+    """
+
+    def __init__(self, inverse: Float, weight: Float, rows: int) -> None:
+        self._inverse = inverse
+        self._weight = weight
+        self._rows = rows
+
+    def losses(self) -> Float:
+        """See Consumer."""
+        channels = np.arange(len(self._weight))
+        blocks = self._inverse[channels, :, channels]  # (C, taps, taps)
+        losses: Float = np.einsum("cko,cko->c", self._weight, np.linalg.solve(blocks, self._weight)) / self._rows
+        return losses
+
+    def remove(self, gone: Ids) -> None:
+        """See Consumer."""
+        _, taps, out = self._weight.shape
+        stays = np.delete(np.arange(len(self._weight)), gone)
+        size, left = len(gone) * taps, len(stays) * taps
+        across = self._inverse[stays][:, :, gone].reshape(left, size)
+        gain = np.linalg.solve(self._inverse[gone][:, :, gone].reshape(size, size), across.T).T
+        inverse = self._inverse[stays][:, :, stays].reshape(left, left) - gain @ across.T
+        self._inverse = inverse.reshape(len(stays), taps, len(stays), taps)
+        change = gain @ self._weight[gone].reshape(size, out)
+        self._weight = self._weight[stays] - change.reshape(len(stays), taps, out)
+
+
+class PlainConsumer:
+    """A consumer too wide for a Gram matrix: its losses are those without a refit, whatever else is removed."""
+
+    def __init__(self, losses: Float) -> None:
+        self._losses = losses
+
+    def losses(self) -> Float:
+        """See Consumer."""
+        return self._losses
+
+    def remove(self, gone: Ids) -> None:
+        """See Consumer."""
+        self._losses = np.delete(self._losses, gone)
+
+
+def eliminate(consumers: Sequence[Consumer], channels: int) -> Ids:
     """All channels of a group from most to least important."""
     left = np.arange(channels)
-    removed: list[int] = []
-    step = max(1, channels // _STEPS)
-    while len(left) > step:
-        losses = np.sum([consumer.losses() for consumer in consumers], axis=0)
-        gone = np.argsort(losses, kind="stable")[:step]
-        removed.extend(left[gone].tolist())
-        for consumer in consumers:
-            consumer.remove(np.sort(gone))
+    removed: list[Ids] = []
+    step = max(1, channels // _ROUNDS)
+    while len(left):
+        cheapest = np.argsort(sum(consumer.losses() for consumer in consumers), kind="stable")
+        gone = cheapest[: step if len(left) > step else len(left)]
+        removed.append(left[gone])
+        if len(gone) < len(left):
+            for consumer in consumers:
+                consumer.remove(gone)
         left = np.delete(left, gone)
-    losses = np.sum([consumer.losses() for consumer in consumers], axis=0)
-    removed.extend(left[np.argsort(losses, kind="stable")].tolist())
-    return np.array(removed[::-1], np.int64)
+    return np.concatenate(removed)[::-1]
+
+
+def rank_by_elimination(traced: TracedGraph, grams: Grams) -> dict[int, Ids]:
+    """For every prunable group that a refittable layer reads, its channels from most to least important."""
+    problems = refittable(traced)
+    sensitivities = output_sensitivities(traced, grams)
+    last = {span.group: weight for weight, layers in problems.items() for span in layers[0].in_spans}
+    waiting: dict[int, list[Consumer]] = {}
+    ranking: dict[int, Ids] = {}
+    for weight, layers in problems.items():
+        for group, consumer in _consumers(traced, grams, layers[0], sensitivities[weight]).items():
+            waiting.setdefault(group, []).append(consumer)
+            if last[group] == weight:  # every reader is known: rank the group and forget the matrices
+                ranking[group] = eliminate(waiting.pop(group), traced.network.groups[group].channels)
+    return ranking
+
+
+def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, sensitivity: Float) -> dict[int, Consumer]:
+    """The layer as a consumer of each prunable group that it reads."""
+    gram, axis = grams.layers[layer.weight], input_axis(traced, layer)
+    axis_map = traced.axes[layer.weight][axis]
+    original = traced.weight(layer.weight)
+    weight = to_matrix(original, axis) * np.sqrt(sensitivity)
+    inverse = None
+    if gram.columns <= WIDEST_GRAM:
+        moments = gram.gram()[:-1, :-1] if layer.bias is None else gram.centred()[1]
+        factor = factorise(moments, absolute_ridge(_RIDGE, np.diagonal(moments)))
+        inverse = cho_solve((factor, True), np.eye(len(moments)), check_finite=False)
+    found: dict[int, Consumer] = {}
+    for group in np.unique(axis_map.group).tolist():
+        if traced.network.groups[group].prunable:
+            channels = traced.network.groups[group].channels
+            here = np.flatnonzero(axis_map.group == group)
+            places = here[np.argsort(axis_map.channel[here], kind="stable")]
+            columns = channel_columns(places, original.shape[2:])
+            part = weight[columns].reshape(channels, -1, weight.shape[1])
+            if inverse is None:
+                losses = np.square(part).sum(axis=2).reshape(-1) * gram.variances()[columns]
+                found[group] = PlainConsumer(losses.reshape(channels, -1).sum(axis=1))
+            else:
+                taps = part.shape[1]
+                block = inverse[np.ix_(columns, columns)].reshape(channels, taps, channels, taps)
+                found[group] = RefittedConsumer(block, part, gram.rows)
+    return found

@@ -50,7 +50,7 @@ class GramRefit:
 
     def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float) -> None:
         self._weight = weight
-        self._mean, self._moments = centred(gram) if intercept else (np.zeros(len(weight)), gram.gram()[:-1, :-1])
+        self._mean, self._moments = gram.centred() if intercept else (np.zeros(len(weight)), gram.gram()[:-1, :-1])
         self._ridge = absolute_ridge(ridge, np.diagonal(self._moments))
 
     def solve(self, kept: Columns) -> tuple[Float, Float]:
@@ -96,7 +96,7 @@ class RowRefit:
     def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float) -> None:
         rows = gram.kept_samples()
         self._weight = weight
-        self._mean = rows.mean(axis=0, dtype=np.float64) if intercept else np.zeros(len(weight))
+        self._mean = gram.means() if intercept else np.zeros(len(weight))
         self._rows = rows - self._mean
         self._ridge = absolute_ridge(ridge, np.square(self._rows).sum(axis=0))
 
@@ -108,13 +108,6 @@ class RowRefit:
         target = self._rows[:, pruned] @ self._weight[pruned]
         change = rows.T @ cho_solve((factor, True), target, check_finite=False)
         return refitted(self._weight, self._mean, kept, pruned, change)
-
-
-def centred(gram: LayerGram) -> tuple[Float, Float]:
-    """Mean of the rows (K,) and their moments about it (K, K)."""
-    matrix = gram.gram()
-    mean = matrix[:-1, -1] / gram.rows
-    return mean, matrix[:-1, :-1] - gram.rows * np.outer(mean, mean)
 
 
 def absolute_ridge(relative: float, diagonal: Float) -> float:

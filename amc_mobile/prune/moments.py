@@ -57,6 +57,30 @@ class LayerGram:
             squares = np.square(self.kept_samples(), dtype=np.float64).sum(axis=0)
         return squares / self.rows
 
+    def means(self) -> Float:
+        """Mean of every input column, (K,)."""
+        if self.matrix is not None:
+            return self.matrix[:-1, -1] / self.rows
+        means: Float = self.kept_samples().mean(axis=0, dtype=np.float64)
+        return means
+
+    def variances(self) -> Float:
+        """Variance of every input column, (K,); rounding never makes it negative."""
+        return np.maximum(self.mean_squares() - np.square(self.means()), 0.0)
+
+    def output_variances(self, weight: Float) -> Float:
+        """Variance of the outputs of a layer with `weight` (K, out), (out,); never negative."""
+        if self.matrix is None:
+            variances: Float = np.var(self.kept_samples() @ weight, axis=0, dtype=np.float64)
+            return variances
+        _, moments = self.centred()
+        return np.maximum(np.einsum("ko,ko->o", weight, moments @ weight) / self.rows, 0.0)
+
+    def centred(self) -> tuple[Float, Float]:
+        """Means (K,) and XᵀX of the rows about them (K, K)."""
+        means = self.means()
+        return means, self.gram()[:-1, :-1] - self.rows * np.outer(means, means)
+
 
 class Accumulator:
     """Adds up one layer's rows, in the order given: the same rows give the same LayerGram, bit for bit."""

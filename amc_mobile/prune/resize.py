@@ -31,7 +31,7 @@ def _renumber(part: nn.Module) -> None:
     """Makes a layer's description agree with its weight."""
     if isinstance(part, _ConvNd) and not part.transposed:
         out, per_group = part.weight.shape[:2]
-        if part.groups == part.in_channels:  # depthwise: each channel is a group of its own
+        if 1 < part.groups == part.in_channels:  # depthwise: each channel is a group of its own
             part.groups = part.groups * out // part.out_channels
         part.in_channels, part.out_channels = per_group * part.groups, out
     elif isinstance(part, _NormBase):

@@ -74,13 +74,44 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 
 
+# shape -> its outline in a box of 16 x 12; drawn, because phones show such characters as emoji or not at all
+FILLED: Final = {
+    "dot": "M8 2a4 4 0 1 0 .01 0z",
+    "square": "M3.5 1.5h9v9h-9z",
+    "up": "M8 1l5 9.5H3z",
+    "down": "M8 11L3 1.5h10z",
+    "diamond": "M8 .5L13.5 6 8 11.5 2.5 6z",
+    "plus": "M6.5 1h3v3.5H13v3H9.5V11h-3V7.5H3v-3h3.5z",
+    "cross": "M5 1l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3z",
+    "arrow": "M4 1l9 5-9 5z",
+}
+STROKED: Final = {
+    "line": "M0 6h16",
+    "dashes": "M0 6h4.5M5.75 6h4.5M11.5 6H16",
+    "wall": "M8 0v3M8 4.5v3M8 9v3",
+    "ring": "M8 1.25a4.75 4.75 0 1 0 .01 0z",
+    "hollow": "M8 1l5 5-5 5-5-5z",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """What a mark means: `shape` is a character that looks like the mark, `role` names its colour."""
+    """What a mark means: `shape` is one of FILLED or STROKED, `role` names its colour."""
 
     shape: str
     role: str
     label: str
+
+    @property
+    def outline(self) -> str:
+        """SVG path data of the shape."""
+        return FILLED.get(self.shape) or STROKED[self.shape]
+
+    @property
+    def paint(self) -> str:
+        """How the outline is coloured, as CSS."""
+        colour = f"var(--{self.role})"
+        return f"fill:{colour}" if self.shape in FILLED else f"fill:none;stroke:{colour};stroke-width:2"
 
 
 @dataclass(frozen=True, slots=True)

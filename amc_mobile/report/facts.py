@@ -123,6 +123,8 @@ def _conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[s
         yield "Runtime", f"{device.runtime}, {device.provider}, optimisation “{device.optimisation}”"
         yield "Precision and threads", f"{device.precision}, {device.threads} thread{'s' * (device.threads != 1)}"
         yield from ((f"Device: {name}", text) for name, text in device.details.items())
+    if sources.table is not None and device is not None and sources.table.device.key() != device.key():
+        yield "Latency table", f"measured elsewhere: {sources.table.device.key().replace('|', ', ')}"
     if sources.comparison is not None:
         yield from _state("original", sources.comparison.original.conditions)
         yield from _state("pruned", sources.comparison.pruned.conditions)

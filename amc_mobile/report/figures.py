@@ -18,6 +18,7 @@ from amc_mobile.report.structure import GroupRow, LayerRow
 
 _MOST_BARS = 60  # more would be a column of a yard; the tables list all
 _BAR_PX = 18
+_IN_THE_TABLE = " The others are in the table below."
 
 
 def draw(facts: Facts) -> tuple[Picture, ...]:
@@ -50,6 +51,7 @@ def widths(groups: Sequence[GroupRow]) -> Picture:
     text = (
         f"Paired bars for {len(shown)} of {len(groups)} prunable groups, in order of execution. "
         f"{kept:,} of {total:,} channels stay ({say.percent(kept / total)})."
+        f"{_IN_THE_TABLE if len(shown) < len(groups) else ''}"
     )
     before, after = [float(group.channels) for group in shown], [float(group.kept or 0) for group in shown]
     svg = _paired_bars("widths", title, text, [group.name for group in shown], before, after, "channels")
@@ -65,13 +67,14 @@ def layer_latencies(layers: Sequence[LayerRow]) -> Picture:
     text = (
         f"Paired bars for {len(shown)} of {len(layers)} layers, by the latency table. The slowest is {top.name}: "
         f"{say.ms(top.before_us)} before, {say.ms(top.after_us)} after pruning."
+        f"{_IN_THE_TABLE if len(shown) < len(layers) else ''}"
     )
     before, after = [(layer.before_us or 0) / 1e3 for layer in shown], [(layer.after_us or 0) / 1e3 for layer in shown]
     svg = _paired_bars("layers", title, text, [layer.name for layer in shown], before, after, "ms")
     return Picture("layers", title, text, svg, _BEFORE_AFTER)
 
 
-_BEFORE_AFTER = (LegendEntry("■", "before", "original"), LegendEntry("■", "after", "pruned"))
+_BEFORE_AFTER = (LegendEntry("square", "before", "original"), LegendEntry("square", "after", "pruned"))
 
 
 def _paired_bars(
@@ -123,9 +126,9 @@ def table_quality(table: Validation) -> Picture:
         axes.locator_params(nbins=6)
         svg = to_svg(figure, "table", title, text)
     legend = (
-        LegendEntry("●", "after", "carrier"),
-        LegendEntry("■", "band", f"within ±5{say.NBSP}%"),
-        LegendEntry("╌", "amber", f"mean error of MACs alone, ±{say.percent(table.macs_affine_mape)}"),
+        LegendEntry("dot", "after", "carrier"),
+        LegendEntry("square", "band", f"within ±5{say.NBSP}%"),
+        LegendEntry("dashes", "amber", f"mean error of MACs alone, ±{say.percent(table.macs_affine_mape)}"),
     )
     return Picture("table", title, text, svg, legend)
 
@@ -147,8 +150,8 @@ def rounds(speed: SpeedFacts) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         svg = to_svg(figure, "rounds", title, text)
     legend = (
-        LegendEntry("■", "before", "original: median, 10th–90th percentile"),
-        LegendEntry("●", "after", "pruned: the same"),
+        LegendEntry("square", "before", "original: median, 10th–90th percentile"),
+        LegendEntry("dot", "after", "pruned: the same"),
     )
     return Picture("rounds", title, text, svg, legend)
 

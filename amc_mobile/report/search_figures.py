@@ -16,14 +16,14 @@ from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts
 from amc_mobile.report.searching import AgentRow, SearchFacts, TrialPoint
 from amc_mobile.types import Metric
 
-_AGENT: Final = ("after", "o", "●")  # colour role, marker, and the character that looks like it
+_AGENT: Final = ("after", "o", "dot")  # colour role, marker, and its shape in the legend
 _OPPONENTS: Final = (
-    ("amber", "s", "■"),
-    ("green", "^", "▲"),
-    ("purple", "D", "◆"),
-    ("sky", "v", "▼"),
-    ("rose", "P", "✚"),
-    ("muted", "X", "✖"),
+    ("amber", "s", "square"),
+    ("green", "^", "up"),
+    ("purple", "D", "diamond"),
+    ("sky", "v", "down"),
+    ("rose", "P", "plus"),
+    ("muted", "X", "cross"),
 )
 _DASHES: Final = ((6.0, 2.0), (2.0, 2.0), (8.0, 2.0, 2.0, 2.0), (4.0, 4.0))
 _UNITS: Final[dict[Metric, tuple[float, str]]] = {
@@ -46,7 +46,7 @@ def opponents(search: SearchFacts) -> list[AgentRow]:
 
 
 def styles(search: SearchFacts) -> dict[str, tuple[str, str, str]]:
-    """Colour role, marker and character of every agent, the same in both pictures."""
+    """Colour role, marker and legend shape of every agent, the same in both pictures."""
     others = sorted(row.agent for row in opponents(search))
     given = {agent: _OPPONENTS[number % len(_OPPONENTS)] for number, agent in enumerate(others)}
     return {row.agent: given.get(row.agent, _AGENT) for row in search.agents}
@@ -64,11 +64,11 @@ def rewards(search: SearchFacts) -> Picture:
     with canvas(250) as (figure, axes):
         _draw_rewards(axes, search, points, rivals)
         svg = to_svg(figure, "rewards", title, text)
-    legend = [LegendEntry("●", "after", "episode"), LegendEntry("━", "after", "best so far")]
+    legend = [LegendEntry("dot", "after", "episode"), LegendEntry("line", "after", "best so far")]
     if search.warmup_episodes:
-        legend.append(LegendEntry("■", "shade", "warm-up"))
+        legend.append(LegendEntry("square", "shade", "warm-up"))
     roles = styles(search)
-    legend += [LegendEntry("╌", roles[row.agent][0], f"{row.agent} {say.signed(row.reward)}") for row in rivals]
+    legend += [LegendEntry("dashes", roles[row.agent][0], f"{row.agent} {say.signed(row.reward)}") for row in rivals]
     return Picture("rewards", title, text, svg, tuple(legend))
 
 
@@ -98,8 +98,8 @@ def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFa
     )
     legend = [LegendEntry(shape, role, agent) for agent, (role, _, shape) in sorted(styles(search).items())]
     if search.limit is not None:
-        legend.append(LegendEntry("╎", "wall", f"budget {say.in_metric(search.limit, search.metric)}"))
-    legend.append(LegendEntry("◯", "ink", f"chosen ({chosen.agent})"))
+        legend.append(LegendEntry("wall", "wall", f"budget {say.in_metric(search.limit, search.metric)}"))
+    legend.append(LegendEntry("ring", "ink", f"chosen ({chosen.agent})"))
     with canvas(280) as (figure, axes):
         _draw_trials(axes, search)
         if budget is not None and budget.full is not None and accuracy is not None:
@@ -143,9 +143,9 @@ def _mark_original(axes: Axes, search: SearchFacts, full: float, top1: float) ->
     words = f"original: {say.in_metric(full, search.metric)}{source}, {say.percent(top1)} (test images)"
     if full <= high + 1.5 * (high - low):
         axes.plot(full / scale, 100 * top1, "D", ms=8, mfc="none", mec=ink.BEFORE, mew=2.2)
-        return LegendEntry("◇", "before", words)
+        return LegendEntry("hollow", "before", words)
     room = 0.08 * (high - low) or 0.02 * high
     axes.set_xlim((low - room) / scale, (high + room) / scale)
     axes.axhline(100 * top1, color=ink.BEFORE, lw=1.2, dashes=(1.5, 2.5))
     axes.plot(1.0, 100 * top1, ">", ms=9, color=ink.BEFORE, mew=0, clip_on=False, transform=axes.get_yaxis_transform())
-    return LegendEntry("▶", "before", f"{words}, far to the right")
+    return LegendEntry("arrow", "before", f"{words}, far to the right")

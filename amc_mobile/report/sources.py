@@ -72,7 +72,7 @@ class Sources:
 
 def read_sources(folder: RunFolder) -> Sources:
     """Reads a run folder. Raises: RunFolderError if graph.json is missing or any file is damaged."""
-    graph = read_json(folder.require(folder.graph, "profile"))
+    graph = read_json(folder.require(folder.graph, "search"))
     network = _typed(folder.graph, graph, "network", NetworkGraph)
     search = _optional(folder.search, SearchResult)
     config_text = folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,17 +46,25 @@ def summary_lines(folder: RunFolder) -> list[str]:
     rows += [(row.name, row.before, row.after, row.change) for row in tables.key_rows(facts)]
     cells = [[say.plain_ascii(cell) for cell in row] for row in rows]
     wide = [max(len(row[column]) for row in cells) for column in range(4)]
-    lines = [say.plain_ascii(facts.verdict), ""]
+    lines = [*_wrapped("", facts.verdict), ""]
     lines += [
         f"  {row[0]:<{wide[0]}}  {row[1]:>{wide[1]}}  {row[2]:>{wide[2]}}  {row[3]:>{wide[3]}}".rstrip()
         for row in cells
     ]
     lines.append("")
     if facts.budget is not None:
-        lines.append(f"  budget  {say.plain_ascii(facts.budget_sentence)}")
-    lines += [f"  to do   {say.plain_ascii(item.sentence)}" for item in facts.missing]
+        lines += _wrapped("  budget  ", facts.budget_sentence)
+    for item in facts.missing:
+        lines += _wrapped("  to do   ", item.sentence)
     lines.append(f"  report  {folder.report}")
     return lines
+
+
+def _wrapped(heading: str, text: str) -> list[str]:
+    """The text in lines of some 95 characters under its heading; a figure and its unit stay together."""
+    indent = " " * len(heading)
+    lines = textwrap.wrap(text, 95, initial_indent=heading, subsequent_indent=indent, break_on_hyphens=False)
+    return [say.plain_ascii(line) for line in lines]
 
 
 def render_html(facts: Facts) -> str:

@@ -42,6 +42,9 @@ class Walls:
         """Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum."""
         self.network = network
         self.groups = network.prunable()
+        if not self.groups:
+            reasons = ", ".join(dict.fromkeys(group.reason for group in network.groups if group.reason))
+            raise BudgetError(f"{network.name} has no channels that can be pruned ({reasons}); choose another network")
         self.grids = tuple(width_grid(group.channels, min_keep_ratio, round_to) for group in self.groups)
         self.channels: Widths = tuple(group.channels for group in self.groups)
         self.smallest: Widths = tuple(grid[0] for grid in self.grids)

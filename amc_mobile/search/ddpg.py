@@ -9,7 +9,7 @@ What differs from textbook DDPG (Lillicrap et al. 2016):
       y = R - b + gamma * Q'(s', mu'(s')),    loss = mean (y - Q(s, a))^2;
 * one update for each step of an episode, after the warm-up.
 
-Stored actions are those that were carried out (after the walls and rounding), so that Q learns about real networks.
+The walls (budget.py) belong to the environment: the replay holds the actor's own answers, as in the authors' code.
 Everything that makes the next number different is in `state_dict()`: a resumed agent equals an uninterrupted one, bit
 for bit.
 """
@@ -91,7 +91,7 @@ class Replay:
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """Transitions drawn uniformly, without repeats while there are enough."""
         chosen = torch.randperm(len(self), generator=generator)[:size]
-        return Batch(*self.rows[chosen].split(self._parts, dim=1))
+        return Batch(*torch.split(self.rows[chosen], self._parts, dim=1))
 
 
 class DDPG:
@@ -189,11 +189,11 @@ def one_thread() -> Iterator[None]:
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, bound: float | None = None) -> nn.Linear:
     """A layer drawn from U(-bound, bound), bound 1/sqrt(inputs) unless given (Lillicrap et al. 2016, sec. 7)."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs)
     limit = inputs**-0.5 if bound is None else bound
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -limit, limit, generator=generator)
-    return layer  # type: ignore[no-any-return]
+    return layer
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from amc_mobile.config import SearchConfig
 from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.ddpg import truncated_normal
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.state import State, States
 from amc_mobile.types import Score
 
+_ATTEMPTS = 20
+
 Act = Callable[[int, State], float]  # (number of the decision, state) -> preserve ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One walk with its end: states (T + 1, features), the T keep ratios really taken, and what came of it."""
+    """One walk with its end: states (T + 1, features), the T keep ratios answered, and what came of them."""
 
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
@@ -28,15 +31,16 @@ class Episode:
     reward: float
 
 
-def walk(env: PruningEnv, act: Act, walls: Walls) -> Episode:
+def walk(env: PruningEnv, act: Act) -> Episode:
     """Plays one episode. The evaluation at its end is what takes the time."""
     state, info = env.reset()
     states, reward, finished = [state], 0.0, False
+    actions: list[float] = []
     while not finished:
-        action = np.array([act(len(states) - 1, state)], np.float32)
-        state, reward, finished, _, info = env.step(action)
+        actions.append(act(len(actions), state))
+        state, reward, finished, _, info = env.step(np.array(actions[-1:], np.float32))
         states.append(state)
-    return Episode(np.stack(states), ratios(walls, env.widths), env.widths, info["score"], reward)
+    return Episode(np.stack(states), np.array(actions, np.float32), env.widths, info["score"], reward)
 
 
 def retrace(states: States, widths: Widths) -> NDArray[np.float32]:
@@ -46,21 +50,27 @@ def retrace(states: States, widths: Widths) -> NDArray[np.float32]:
 
 def ratios(walls: Walls, widths: Sequence[int]) -> NDArray[np.float32]:
     """Widths as the keep ratios that an agent would have answered, (T,)."""
-    return np.array(widths, np.float32) / np.array(walls.channels, np.float32)
+    shares = [width / full for width, full in zip(widths, walls.channels, strict=True)]
+    return np.array(shares, np.float32)
 
 
 def nearby(
-    walls: Walls, centre: Widths, sigma: float, known: Collection[Widths], rng: np.random.Generator, attempts: int = 20
+    walls: Walls, centre: Widths, config: SearchConfig, known: Collection[Widths], rng: np.random.Generator
 ) -> Widths:
-    """A policy on the budget near `centre`: truncated-normal noise on each keep ratio, then one common factor.
+    """A policy on the budget near `centre`: truncated-normal noise on a few keep ratios, then one common factor.
 
-    Draws again when the policy is already known; the noise grows a little each time, so that small networks end too.
+    Few at a time, because most changes to a good policy harm it and many at once hide the one that helps. Draws again
+    while the policy is already known, with ever more groups changing, so that small networks come to an end too.
     """
-    widths = centre
-    for attempt in range(attempts):
-        width_of_noise = sigma * (1.0 + 0.1 * attempt)
-        noisy = [truncated_normal(float(ratio), width_of_noise, rng) for ratio in ratios(walls, centre)]
-        widths = walls.project([ratio * full for ratio, full in zip(noisy, walls.channels, strict=True)])
+    before = ratios(walls, centre)
+    for attempt in range(1, _ATTEMPTS + 1):
+        changing = rng.random(len(centre)) < config.local_groups * attempt
+        changing[rng.integers(len(centre))] = True
+        after = [
+            truncated_normal(float(ratio), config.local_sigma, rng) if changes else float(ratio)
+            for ratio, changes in zip(before, changing, strict=True)
+        ]
+        widths = walls.project([ratio * full for ratio, full in zip(after, walls.channels, strict=True)])
         if widths not in known:
             break
     return widths

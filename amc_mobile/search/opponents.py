@@ -19,7 +19,7 @@ from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.state import touched_layers
 
-COUNT_WITHOUT_RANDOM = 5  # uniform, shallow, deep, sensitivity, greedy
+NAMED = 5  # opponents beside the random ones: uniform, shallow, deep, sensitivity, greedy
 
 
 class Proposal(NamedTuple):
@@ -92,7 +92,7 @@ def greedy(walls: Walls, curves: Sequence[Curve]) -> Widths:
 
 
 def _next_step(walls: Walls, curve: Curve, widths: Sequence[int], step: int, cost: float) -> tuple[float, int]:
-    """Loss per cost saved, and width, of the next narrower width of a group that saves anything; infinite at the end."""
+    """Loss per cost saved, and width, of a group's next narrower width that saves anything; infinite at the end."""
     here = curve.loss(widths[step])
     for width in reversed([width for width in walls.grids[step] if width < widths[step]]):
         saved = cost - walls.cost([*widths[:step], width, *widths[step + 1 :]])

@@ -5,12 +5,10 @@ The result is the best reward seen, whoever proposed it, with the budget checked
 
 With `warm_start = false` the agent is AMC as published. With `warm_start = true` (our own addition, for searches of a
 hundred episodes rather than the paper's four hundred):
-* the opponents' policies enter the replay before the first episode, as if the agent had carried them out;
-* a share `local_share` of the episodes explores around the best policy found so far rather than around the actor: its
-  keep ratios, with truncated-normal noise, scaled back onto the budget. They enter the replay like all others.
+* the opponents' policies enter the replay before the first episode, as if the agent had answered them;
+* a share `local_share` of the episodes explores around the best policy found so far rather than around the actor: noise
+  on a few of its keep ratios, scaled back onto the budget. These episodes enter the replay like all others.
 """
-
-from __future__ import annotations
 
 from __future__ import annotations
 
@@ -18,6 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from amc_mobile.config import SearchConfig
 from amc_mobile.cost.price import cost_function, price
@@ -60,112 +59,122 @@ def search(
     cost = cost_function(network, budget.metric, table)
     walls = Walls(network, cost, budget.limit, config.min_keep_ratio, config.round_to, metric=budget.metric)
     journal = Journal(folder, fingerprint(walls, config, budget, seed, context or {}))
+    under_way = Search(walls, table, evaluator, config, budget, seed, folder, journal, progress)
     with one_thread():
-        run = Search(walls, table, evaluator, config, budget, seed, journal, folder, progress)
         if config.opponents:
-            run.meet_opponents()
-        run.play()
-    result = run.result()
+            under_way.meet_opponents()
+        under_way.play()
+    result = under_way.result()
     write_json(folder.search, result)
     return result
 
 
+@dataclass
 class Search:
-    """One search under way: agent and environment, and the journal that says how far it has come."""
+    """One search under way: its settings, the agent and its environment, and the journal that says how far it is."""
 
-    def __init__(
-        self,
-        walls: Walls,
-        table: LatencyTable | None,
-        evaluator: PolicyEvaluator,
-        config: SearchConfig,
-        budget: Budget,
-        seed: int,
-        journal: Journal,
-        folder: RunFolder,
-        progress: Progress | None,
-    ) -> None:
-        self.walls, self.table, self.evaluator, self.config, self.budget = walls, table, evaluator, config, budget
-        self.seed, self.journal, self.folder, self.progress = seed, journal, folder, progress
-        self.reward = REWARDS[config.reward]
-        self.states = States(walls, latency=budget.metric == "latency_us")
-        self.env = PruningEnv(walls, self.states, evaluator, self.reward)
-        self.agent = DDPG(self.states.features, len(walls.groups), config, seed)
-        self.warmup = min(config.warmup_episodes, config.episodes // 2)
+    walls: Walls
+    table: LatencyTable | None
+    evaluator: PolicyEvaluator
+    config: SearchConfig
+    budget: Budget
+    seed: int
+    folder: RunFolder
+    journal: Journal
+    progress: Progress | None
+    states: States = field(init=False)
+    env: PruningEnv = field(init=False)
+    agent: DDPG = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reward = REWARDS[self.config.reward]
+        self.states = States(self.walls, latency=self.budget.metric == "latency_us")
+        self.env = PruningEnv(self.walls, self.states, self.evaluator, self.reward)
+        self.agent = DDPG(self.states.features, len(self.walls.groups), self.config, self.seed)
+        self.warmup = min(self.config.warmup_episodes, self.config.episodes // 2)
+        points = self.config.sensitivity_points
+        self.sensitivity_evaluations = sensitivity.evaluations(self.walls, points) if self.config.opponents else 0
 
     # -------------------------------------------------------------------------------------------------- the opponents
 
     def meet_opponents(self) -> None:
         """Evaluates the policies that need no learning, each as a trial."""
-        blind = opponents.without_evaluations(self.walls, self.config.random_policies, self.seed)
-        path, points = self.folder.sensitivity, self.config.sensitivity_points
-        if not self.journal.trials:
-            path.unlink(missing_ok=True)
-        curves = sensitivity.measure(self.walls, self.evaluator, points, path, self._tell)
-        for proposal in [*blind, *opponents.from_sensitivities(self.walls, curves)][len(self.journal.trials) :]:
+        if not self.journal.trials and not self.journal.continued:
+            self.folder.sensitivity.unlink(missing_ok=True)  # of a search that was deleted
+        proposals = [
+            *opponents.without_evaluations(self.walls, self.config.random_policies, self.seed),
+            *opponents.from_sensitivities(self.walls, self._sensitivities()),
+        ]
+        for proposal in proposals[len(self.journal.trials) :]:
             self._tell_trial(f"opponent {proposal.agent}")
             started = time.perf_counter()
             score = self.evaluator.evaluate(self.walls.policy(proposal.widths))
             self._record(proposal.agent, "opponent", proposal.widths, score, started)
 
-    # -------------------------------------------------------------------------------------------------- the agent
+    def _sensitivities(self) -> tuple[sensitivity.Curve, ...]:
+        points, path = self.config.sensitivity_points, self.folder.sensitivity
+        return sensitivity.measure(
+            self.walls, self.evaluator, points, path, lambda done, _, what: self._tell(done, what)
+        )
+
+    # ------------------------------------------------------------------------------------------------------ the agent
 
     def play(self) -> None:
         """Plays the episodes that are still to be played, and a last one without noise."""
-        opponent_trials = [trial for trial in self.journal.trials if trial.phase == "opponent"]
+        met = [trial for trial in self.journal.trials if trial.phase == "opponent"]
         if self.journal.agent is not None:
             self.agent.load_state_dict(self.journal.agent)
         elif self.config.warm_start:
-            for trial in opponent_trials:
+            for trial in met:
                 widths = self._widths(trial)
                 self.agent.remember(retrace(self.states, widths), ratios(self.walls, widths), trial.reward)
-        for episode in range(len(self.journal.trials) - len(opponent_trials), self.config.episodes + 1):
+        for episode in range(len(self.journal.trials) - len(met), self.config.episodes + 1):
             self._tell_trial(f"episode {min(episode + 1, self.config.episodes)} of {self.config.episodes}")
             started = time.perf_counter()
-            phase, played = self._episode(episode)
-            if episode < self.config.episodes:
+            phase, played = self._play_one(episode)
+            if phase != "final":
                 self._learn(episode, played)
             self._record(AGENT, phase, played.widths, played.score, started)
 
-    def _episode(self, episode: int) -> tuple[str, Episode]:
-        """Plays one episode and says in which phase: warmup, explore, local (around the best), final (no noise)."""
+    def _play_one(self, episode: int) -> tuple[str, Episode]:
+        """One episode and its phase: warmup, explore, local (around the best policy), final (the actor, no noise)."""
+        if episode == self.config.episodes:
+            return "final", walk(self.env, lambda _, state: self.agent.act(state, sigma=0.0))
         if self._is_local(episode):
             known = {self._widths(trial) for trial in self.journal.trials}
-            sigma = self.config.local_sigma
-            aim = ratios(self.walls, nearby(self.walls, self._widths(self._best()), sigma, known, self.agent.rng))
-            return "local", walk(self.env, lambda step, _: float(aim[step]), self.walls)
-        final = episode == self.config.episodes
-        sigma = 0.0 if final else self.agent.sigma(episode, self.warmup)
-        phase = "final" if final else "warmup" if episode < self.warmup else "explore"
-        return phase, walk(self.env, lambda _, state: self.agent.act(state, sigma), self.walls)
+            aim = nearby(self.walls, self._widths(self._best()), self.config, known, self.agent.rng)
+            return "local", walk(self.env, lambda step, _: float(ratios(self.walls, aim)[step]))
+        sigma = self.agent.sigma(episode, self.warmup)
+        phase = "warmup" if episode < self.warmup else "explore"
+        return phase, walk(self.env, lambda _, state: self.agent.act(state, sigma))
 
     def _is_local(self, episode: int) -> bool:
         """Whether the episode is one of the evenly spread share that explores around the best policy."""
         share = self.config.local_share if self.config.warm_start and self.journal.trials else 0.0
-        return episode < self.config.episodes and int((episode + 1) * share) > int(episode * share)
+        return int((episode + 1) * share) > int(episode * share)
 
     def _learn(self, episode: int, played: Episode) -> None:
+        """Stores the episode; after the warm-up, one update for each of its steps."""
         self.agent.remember(played.states, played.actions, played.reward)
         if episode >= self.warmup:
             for _ in played.actions:
                 self.agent.update()
 
-    # -------------------------------------------------------------------------------------------------- bookkeeping
+    # ---------------------------------------------------------------------------------------------------- bookkeeping
 
     def result(self) -> SearchResult:
         """The best trial of all, and the best of every other agent. Raises: BudgetError if it broke the budget."""
-        best = self._best()
-        spent = self.walls.cost(self._widths(best))
+        ranked = sorted(self.journal.trials, key=merit, reverse=True)  # stable: of equals the first
+        spent = self.walls.cost(self._widths(ranked[0]))
         if spent > self.budget.limit:
             raise BudgetError(
                 f"the best policy costs {in_words(spent, self.budget.metric)}, more than the budget of "
                 f"{in_words(self.budget.limit, self.budget.metric)}; please report this with {self.folder.root}"
             )
         others = dict.fromkeys(trial.agent for trial in self.journal.trials if trial.agent != AGENT)
-        ranked = sorted(self.journal.trials, key=merit, reverse=True)  # stable: of equals the first
         return SearchResult(
             budget=self.budget,
-            best=best,
+            best=ranked[0],
             opponents=tuple(next(trial for trial in ranked if trial.agent == agent) for agent in others),
             episodes=self.config.episodes,
         )
@@ -192,17 +201,12 @@ class Search:
 
     def _tell_trial(self, what: str) -> None:
         best = f", best reward {self._best().reward:.4f}" if self.journal.trials else ""
-        measured = sensitivity.evaluations(self.walls, self.config.sensitivity_points) if self.config.opponents else 0
-        self._tell(measured + len(self.journal.trials), 0, what + best)
+        self._tell(self.sensitivity_evaluations + len(self.journal.trials), what + best)
 
-    def _tell(self, done: int, _total: int, what: str) -> None:
-        if self.progress is None:
-            return
-        total = self.config.episodes + 1
-        if self.config.opponents:
-            total += sensitivity.evaluations(self.walls, self.config.sensitivity_points)
-            total += opponents.COUNT_WITHOUT_RANDOM + self.config.random_policies
-        self.progress(done, total, what)
+    def _tell(self, done: int, what: str) -> None:
+        met = opponents.NAMED + self.config.random_policies if self.config.opponents else 0
+        if self.progress is not None:
+            self.progress(done, self.sensitivity_evaluations + met + self.config.episodes + 1, what)
 
 
 def merit(trial: Trial) -> tuple[float, float]:
@@ -213,22 +217,21 @@ def merit(trial: Trial) -> tuple[float, float]:
 def fingerprint(
     walls: Walls, config: SearchConfig, budget: Budget, seed: int, context: Mapping[str, str]
 ) -> dict[str, str]:
-    """Everything that the trials depend on, by name: settings in words, network and costs as digests."""
-    network = json.dumps(plain(walls.network), sort_keys=True)
-    costs = [
+    """Everything that the trials depend on, by name: settings in words, network and costs (the table) as digests."""
+    one_narrower = [
         walls.cost([*walls.channels[:step], width, *walls.channels[step + 1 :]])
         for step, grid in enumerate(walls.grids)
         for width in grid
     ]
     return {
-        **dict(context),
+        **context,
         "seed": str(seed),
         "budget": f"{budget.metric} {budget.limit!r}",
-        "network": _digest(network),
-        "costs": _digest(json.dumps([walls.smallest_cost, *costs])),
-        **{f"search.{name}": str(value) for name, value in config},
+        "network": _digest(plain(walls.network)),
+        "costs": _digest([walls.smallest_cost, *one_narrower]),
+        **{f"search.{name}": str(value) for name, value in config if name != "threads"},
     }
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -54,7 +54,7 @@ def evaluations(walls: Walls, points: int) -> int:
 def measure(
     walls: Walls, evaluator: PolicyEvaluator, points: int, path: Path, progress: Progress | None = None
 ) -> tuple[Curve, ...]:
-    """One curve per prunable group. Curves that `path` already holds are not measured again; new ones are added to it."""
+    """One curve per prunable group. Those that `path` already holds are not measured again; new ones are added."""
     curves = _load(path, walls, points) if path.exists() else []
     done, total = sum(len(curve.widths) - 1 for curve in curves), evaluations(walls, points)
     for step in range(len(curves), len(walls.groups)):

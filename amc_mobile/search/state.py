@@ -3,17 +3,16 @@
 He et al. 2018, sec. 3.1: (t, n, c, h, w, stride, k, FLOPs[t], reduced, rest, a_{t-1}), each scaled to [0, 1]. A group's
 representative layer is its first consumer, because the paper's action prunes a layer's input channels.
 
-| feature  | here                                                                              | scaled by              |
-|----------|-----------------------------------------------------------------------------------|------------------------|
-| t        | number of the decision                                                            | range over the groups  |
-| n, c     | output and input channels of the layer, c being those of the group itself         | range over the groups  |
-| h, w     | height and width of the layer's input                                             | range over the groups  |
-| stride, k| of the layer, the larger of the two directions                                    | range over the groups  |
-| FLOPs[t] | MACs of all layers whose cost this group changes, unpruned                        | range over the groups  |
-| reduced  | cost already saved by the decisions so far, in the budget's metric                | the original's cost    |
-| rest     | cost that the decisions to come can still save, in the budget's metric            | the original's cost    |
-| a_{t-1}  | keep ratio of the decision before; 1 before the first                             | is a ratio             |
+* t: number of the decision
+* n, c: output and input channels of the layer, c being those of the group itself
+* h, w: height and width of the layer's input; stride, k: the larger of the two directions
+* FLOPs[t]: MACs of all layers whose cost this group changes, unpruned
+* reduced: cost already saved by the decisions so far, in the budget's metric
+* rest: cost that the decisions still to come can save at most, in the budget's metric
+* a_{t-1}: keep ratio of the decision before; 1 before the first
 
+The first eight are moved and scaled by their range over the groups, `reduced` and `rest` are shares of the original's
+cost, which is exact: the cost function prices the whole network with the decisions so far.
 With a latency budget a twelfth follows: the share of the original latency that pruning this group alone to its limit
 saves, scaled by the largest such share.
 """
@@ -51,8 +50,8 @@ class States:
         rest = (most - walls.least(decided)) / walls.full_cost
         before = decided[-1] / walls.channels[len(decided) - 1] if decided else 1.0
         share = [] if self._shares is None else [self._shares[step]]
-        state = np.array([*self._shapes[step], reduced, rest, before, *share])
-        return np.clip(state, 0.0, 1.0).astype(np.float32)  # rounding alone can leave [0, 1]
+        state: State = np.array([*self._shapes[step], reduced, rest, before, *share], np.float32)
+        return state.clip(0.0, 1.0)  # rounding alone can leave [0, 1]
 
 
 def representative(network: NetworkGraph, group: ChannelGroup) -> Layer:

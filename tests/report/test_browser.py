@@ -32,7 +32,7 @@ document.querySelector("iframe").onload = (event) => {{
     if (free && box.right > root.clientWidth + 1) out.push(element.outerHTML.slice(0, 90));
   }}
   const heights = [...view.querySelectorAll("svg text")].map((text) => text.getBoundingClientRect().height);
-  const figures = view.querySelectorAll("svg").length, smallest = Math.min(...heights);
+  const figures = view.querySelectorAll("svg[role=img]").length, smallest = Math.min(...heights);
   document.getElementById("found").textContent = JSON.stringify(
     {{scroll: root.scrollWidth, client: root.clientWidth, out, figures, smallest}});
 }};

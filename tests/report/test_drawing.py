@@ -31,6 +31,13 @@ def test_colours_are_variables_and_text_is_text():
     assert not any("font-family" in element.get("style", "") for element in root.iter())
 
 
+@pytest.mark.parametrize("shape", [*ink.FILLED, *ink.STROKED])
+def test_every_legend_shape_is_drawn_in_its_colour(shape):
+    entry = ink.LegendEntry(shape, "wall", "the budget")
+    assert entry.outline.startswith("M")
+    assert "var(--wall)" in entry.paint and ("stroke" in entry.paint) == (shape in ink.STROKED)
+
+
 def test_it_scales_and_describes_itself():
     root = _parsed(_draw())
     assert root.get("viewBox") == "0 0 360 200"

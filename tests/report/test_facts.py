@@ -140,6 +140,12 @@ def test_the_table_reports_its_own_error(run):
     assert all(layer.after_us <= layer.before_us for layer in facts.structure.layers)
 
 
+def test_a_table_from_elsewhere_is_pointed_out(run):
+    assert "Latency table" not in dict(gather(run).conditions)
+    write_json(run.comparison, comparison(500.0, 250.0, 249.0, replace(DEVICE, threads=2)))
+    assert "AMD EPYC 9B14" in dict(gather(run).conditions)["Latency table"]
+
+
 def test_conditions_name_what_must_be_known(run):
     conditions = dict(gather(run).conditions)
     assert "onnxruntime 1.32.0" in conditions["Runtime"]

@@ -19,7 +19,9 @@ class Conv:
     stride: int = 1
 
 
-def network(channels: Sequence[int], convs: Sequence[Conv], *, side: int = 32, pinned: Sequence[int] = ()) -> NetworkGraph:
+def network(
+    channels: Sequence[int], convs: Sequence[Conv], *, side: int = 32, pinned: Sequence[int] = ()
+) -> NetworkGraph:
     """A graph of dense and (where a layer reads and writes the same group) depthwise convolutions."""
     layers, tensors, hw = [], [], side
     for number, conv in enumerate(convs):

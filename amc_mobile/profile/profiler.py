@@ -1,0 +1,181 @@
+"""How time is learnt: carriers on the device, laws fitted to what they took, a table that knows how wrong it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amc_mobile.config import ProfileConfig
+from amc_mobile.cost.formulas import macs
+from amc_mobile.cost.table import LatencyTable
+from amc_mobile.device.protocol import Device, Progress
+from amc_mobile.errors import DeviceError
+from amc_mobile.graph.traced import TracedGraph, first_channels
+from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample, Summary, summarise
+from amc_mobile.profile.campaign_log import Log, chunk_as_plain
+from amc_mobile.profile.carriers import draw, smallest
+from amc_mobile.profile.fit import Fitter, Observations, validate
+from amc_mobile.profile.identity import structure_sha256
+from amc_mobile.profile.law import calibrate
+from amc_mobile.profile.mapping import NodeMap
+from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
+from amc_mobile.runs import plain
+from amc_mobile.types import Measurement, Policy, TimingJob, TimingProtocol
+
+
+def profile(
+    traced: TracedGraph,
+    device: Device,
+    config: ProfileConfig,
+    *,
+    seed: int,
+    min_keep_ratio: float,
+    round_to: int,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> LatencyTable:
+    """The network's latency table on this device, at every width of `width_grid(channels, min_keep_ratio, round_to)`.
+
+    It is returned however wrong it is: save it, then `refuse` it. `checkpoint` is a file in which the measurements
+    pile up until the table is made: after a kill, the same call goes on from there. Raises: DeviceError, RunFolderError.
+    """
+    network, info, model_sha256 = traced.network, device.info(), structure_sha256(traced.model)
+    policies = _policies(traced, config.carriers, seed, min_keep_ratio, round_to)
+    plan = Plan(policies, config.rounds, seed)
+    protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
+    identity = {
+        "campaign": 1,
+        "device": info.key(),
+        "model": model_sha256,
+        "protocol": protocol,
+        "rounds": config.rounds,
+        "seed": seed,
+        "policies": policies,
+    }
+    log = Log(checkpoint, identity)
+    _measure(traced, device, plan, protocol, log, progress)
+    summary = summarise(plan, log.chunks)
+    seen = _observations(policies, summary)
+    law = Fitter(network, seen).fit(range(len(policies)))
+    widths = widths_worth_choosing(network, law, min_keep_ratio, round_to)
+    rows, rest_us = tabulate(network, law, widths)
+    evidence = {
+        **_circumstances(plan, protocol, log.chunks, summary),
+        "min_keep_ratio": min_keep_ratio,
+        "round_to": round_to,
+        "law": describe_law(law),
+        "macs_affine": _macs_line(traced, seen),
+        "chunks": [chunk_as_plain(chunk) for chunk in log.chunks],
+    }
+    table = LatencyTable(
+        model=network.name,
+        model_sha256=model_sha256,
+        device=info,
+        rows=rows,
+        rest_us=rest_us,
+        validation=validate(network, seen, summary.noise_floor),
+        widths={group.name: widths[group.index] for group in network.prunable()},
+        evidence=plain(evidence),
+    )
+    log.remove()
+    return table
+
+
+def _policies(traced: TracedGraph, carriers: int, seed: int, min_keep_ratio: float, round_to: int) -> dict[str, Policy]:
+    """The networks of a campaign: full, smallest, and random ones between them."""
+    network = traced.network
+    if not network.prunable():
+        reasons = "; ".join(sorted({group.reason for group in network.groups if group.reason})[:3])
+        raise DeviceError(f"nothing in {network.name} can be pruned, so there is nothing to measure ({reasons})")
+    random = draw(network, carriers, seed, min_keep_ratio, round_to)
+    return {
+        SENTINEL: network.full(),
+        "smallest": smallest(network, min_keep_ratio, round_to),
+        **{f"carrier {number}": policy for number, policy in enumerate(random)},
+    }
+
+
+def _measure(
+    traced: TracedGraph, device: Device, plan: Plan, protocol: TimingProtocol, log: Log, progress: Progress | None
+) -> None:
+    """Times what is still to be timed, one chunk after the other, into the log."""
+    nodes = NodeMap(traced.model, traced.network)
+    models = {
+        label: traced.slice(first_channels(policy)).SerializeToString() for label, policy in plan.policies.items()
+    }
+    while (step := plan.next_chunk(log.chunks)) is not None:
+        round_number, index = step
+        labels = plan.chunks(round_number)[index]
+        jobs = [TimingJob(label, models[label], profile=label != SENTINEL or index == 0) for label in labels]
+        shuffled = _with_seed(protocol, plan.seed, round_number, index)
+        conditions = device.conditions()
+        results = device.time_models(jobs, shuffled, _part(progress, plan, log.chunks, round_number))
+        samples = tuple(_sample(result, nodes) for result in results)
+        log.append(Chunk(round_number, index, conditions, samples))
+
+
+def _sample(result: Measurement, nodes: NodeMap) -> Sample:
+    rows = {key: times[0] for key, times in nodes.rows(result.nodes).items()}
+    return Sample(result.label, result.values_us[0], result.warmups_us[0], rows)
+
+
+def _with_seed(protocol: TimingProtocol, *numbers: int) -> TimingProtocol:
+    """The same protocol with an order of its own for each chunk."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    return TimingProtocol(protocol.rounds, protocol.warmups, protocol.runs, protocol.min_time_s, seed=seed)
+
+
+def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number: int) -> Progress | None:
+    """Progress of one chunk as a part of the whole campaign; repeated rounds add to the total."""
+    if progress is None:
+        return None
+    before = sum(len(chunk.samples) for chunk in done)
+    total = max(plan.steps(), plan.steps() // plan.rounds * (round_number + 1))
+
+    def report(step: int, _steps: int, what: str) -> None:
+        again = " (again: the clock drifted)" if round_number >= plan.rounds else ""
+        progress(before + step, total, f"round {round_number + 1}, {what}{again}")
+
+    return report
+
+
+def _observations(policies: Mapping[str, Policy], summary: Summary) -> Observations:
+    keys = dict.fromkeys(key for label in policies for key in summary.rows_us[label])
+    return Observations(
+        policies=tuple(policies.values()),
+        clock_us=np.array([summary.clock_us[label] for label in policies]),
+        rows_us={key: np.array([summary.rows_us[label].get(key, 0.0) for label in policies]) for key in keys},
+        fixed=2,
+    )
+
+
+def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk], summary: Summary) -> dict[str, Any]:
+    """Who measured when, how and under which conditions, and what each network took."""
+    return {
+        "tool": f"amc-mobile {metadata.version('amc-mobile')}",
+        "date_utc": chunks[-1].conditions.time_utc,
+        "seed": plan.seed,
+        "protocol": protocol,
+        "rounds_wanted": plan.rounds,
+        "rounds_used": summary.rounds,
+        "drift": {str(number): drift for number, drift in summary.drift.items()},
+        "drift_corrected": summary.corrected,
+        "conditions": {"start": chunks[0].conditions, "end": chunks[-1].conditions},
+        "networks": {label: policy.kept for label, policy in plan.policies.items()},
+        "measured_us": summary.clock_us,
+    }
+
+
+def _macs_line(traced: TracedGraph, seen: Observations) -> dict[str, float]:
+    """The best straight line through the MACs, the baseline that the table has to beat."""
+    counts = np.array([macs(traced.network, policy.kept) for policy in seen.policies], np.float64)
+    line = calibrate(counts, seen.clock_us)
+    return {
+        "constant_us": line.constant_us,
+        "us_per_million_macs": line.scale * 1e6 if math.isfinite(line.scale) else 0.0,
+    }

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amc_mobile.config import ProfileConfig
+from amc_mobile.cost.table import LatencyTable
+from amc_mobile.cost.widths import width_grid
+from amc_mobile.errors import DeviceError
+from amc_mobile.graph.trace import trace
+from amc_mobile.graph.traced import first_channels
+from amc_mobile.profile.carriers import draw
+from amc_mobile.profile.identity import structure_sha256
+from amc_mobile.profile.profiler import profile
+from tests.fakes.analytic import OVERHEAD_US, AnalyticDevice
+from tests.graph.builders import Builder
+from tests.profile.networks import concatenated_network, projected_network, residual_network
+
+CONFIG = ProfileConfig(carriers=12, rounds=2, runs=9, warmups=1)
+ARGUMENTS = {"seed": 0, "min_keep_ratio": 0.2, "round_to": 8}
+
+
+def made(network, device=None, config=CONFIG, **others) -> LatencyTable:
+    return profile(network(), device or AnalyticDevice(), config, **{**ARGUMENTS, **others})
+
+
+def truth_us(traced, policy, device) -> float:
+    nodes = device.node_times(traced.slice(first_channels(policy)).SerializeToString())
+    return OVERHEAD_US + sum(node.round_us[0] for node in nodes)
+
+
+def true_errors(table: LatencyTable, traced, device) -> np.ndarray:
+    """Errors of the table on new networks of widths worth choosing."""
+    policies = [table.widen(traced.network, policy) for policy in draw(traced.network, 12, 77, 0.2, 8)]
+    return np.array([table.latency_us(traced.network, p.kept) / truth_us(traced, p, device) - 1 for p in policies])
+
+
+@pytest.mark.parametrize("network", [residual_network, projected_network, concatenated_network])
+def test_the_law_is_recovered(network):
+    table = made(network)
+    assert table.validation.mape < 1e-3
+    assert np.abs(true_errors(table, network(), AnalyticDevice())).max() < 2e-3
+    assert table.evidence["law"]["block"] == 16
+    assert table.validation.macs_affine_mape > 0.03
+
+
+def test_the_table_is_as_good_as_it_says_under_noise():
+    noise = 0.03
+    table = made(residual_network, AnalyticDevice(noise=noise))
+    own = table.validation
+    assert 0.0 < own.noise_floor < noise
+    errors = np.abs(true_errors(table, residual_network(), AnalyticDevice()))
+    assert errors.mean() < own.mape + own.noise_floor
+    assert own.mape < 2 * noise
+    assert own.carriers == CONFIG.carriers + 2
+    assert len(own.points) == CONFIG.carriers
+    assert np.mean([point.predicted_us / point.measured_us - 1 for point in own.points]) == pytest.approx(own.bias)
+
+
+def test_layers_thinner_than_a_block_are_nobodys_choice():
+    """Their penalty makes 8 channels dearer than 16: the table offers 16 and charges 16."""
+    device = AnalyticDevice(thin_penalty=3.0)
+    table = made(projected_network, device)
+    network = projected_network().network
+    stem = next(group for group in network.prunable() if "stem" in group.producers)
+    assert 8 in width_grid(stem.channels, 0.2, 8)
+    assert table.widths[stem.name] == (16, 32)
+    assert np.abs(true_errors(table, projected_network(), device)).max() < 0.02
+
+
+@pytest.mark.parametrize("network", [residual_network, concatenated_network])
+def test_a_wider_group_never_costs_less(network):
+    table, traced = made(network, AnalyticDevice(noise=0.3, thin_penalty=2.0)), network()
+    rng = np.random.default_rng(0)
+    grids = [
+        width_grid(group.channels, 0.1, 4) if group.prunable else (group.channels,) for group in traced.network.groups
+    ]
+    for _ in range(100):
+        kept = [int(rng.choice(grid)) for grid in grids]
+        for index, grid in enumerate(grids):
+            prices = [table.latency_us(traced.network, [*kept[:index], width, *kept[index + 1 :]]) for width in grid]
+            assert all(a <= b for a, b in itertools.pairwise(prices))
+
+
+def test_drift_is_taken_out_by_the_sentinel():
+    steady = made(residual_network)
+    drifting = made(residual_network, AnalyticDevice(drift=lambda seconds: 1.0 + 0.5 * seconds))
+    assert drifting.evidence["drift_corrected"]
+    assert not steady.evidence["drift_corrected"]
+    assert drifting.validation.mape < 0.01
+    ratios = [
+        drifting.evidence["measured_us"][label] / value for label, value in steady.evidence["measured_us"].items()
+    ]
+    assert np.ptp(ratios) < 0.01 * np.mean(ratios)
+
+
+def test_a_round_that_drifted_is_measured_again_and_not_used():
+    device = AnalyticDevice()
+    device.drift = lambda _seconds: 1.4 if device.calls == 4 else 1.0  # one chunk of the second round ...
+    assert len(made(residual_network, device).evidence["drift"]) == 2  # ... is not the round
+    device = AnalyticDevice()
+    device.drift = lambda _seconds: 1.4 if device.calls in (5, 6, 7, 8) else 1.0  # all of the second round
+    table = made(residual_network, device)
+    assert table.evidence["rounds_used"] == [0, 2]
+    assert table.evidence["drift"]["1"] == pytest.approx(0.4, abs=0.01)
+    assert device.calls == 12
+
+
+def test_measuring_again_has_an_end():
+    device = AnalyticDevice(drift=lambda seconds: 1.0 + 50 * seconds)
+    table = made(residual_network, device)
+    assert len(table.evidence["drift"]) == CONFIG.rounds + 2
+    assert len(table.evidence["rounds_used"]) == CONFIG.rounds
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 6])
+def test_a_killed_profile_goes_on_to_the_same_table(tmp_path: Path, killed_after: int):
+    checkpoint = tmp_path / "profile.partial"
+    uninterrupted = made(residual_network, AnalyticDevice(noise=0.02))
+    dying = AnalyticDevice(noise=0.02, killed_after=killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        made(residual_network, dying, checkpoint=checkpoint)
+    with checkpoint.open("ab") as stream:
+        stream.write(b'{"round": 1, "ind')  # the line that the kill tore
+    going_on = AnalyticDevice(noise=0.02)
+    resumed = made(residual_network, going_on, checkpoint=checkpoint)
+    assert resumed == uninterrupted
+    assert going_on.calls == 8 - killed_after
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("change", [{"model": "another"}, {"seed": 1}, {"network": projected_network}])
+def test_a_foreign_checkpoint_is_not_used(tmp_path: Path, change):
+    checkpoint = tmp_path / "profile.partial"
+    with pytest.raises(KeyboardInterrupt):
+        made(residual_network, AnalyticDevice(killed_after=3), checkpoint=checkpoint)
+    device = AnalyticDevice(model=change.get("model", "analytic"))
+    made(change.get("network", residual_network), device, checkpoint=checkpoint, seed=change.get("seed", 0))
+    assert device.calls >= 2 * 3
+
+
+def test_a_damaged_checkpoint_costs_only_what_is_damaged(tmp_path: Path):
+    checkpoint = tmp_path / "profile.partial"
+    with pytest.raises(KeyboardInterrupt):
+        made(residual_network, AnalyticDevice(killed_after=5), checkpoint=checkpoint)
+    lines = checkpoint.read_bytes().split(b"\n")
+    lines[4] = lines[4][:50]
+    checkpoint.write_bytes(b"\n".join(lines))
+    device = AnalyticDevice()
+    made(residual_network, device, checkpoint=checkpoint)
+    assert device.calls == 8 - 3
+
+
+def test_progress_ends_at_its_total():
+    seen: list[tuple[int, int, str]] = []
+    made(residual_network, progress=lambda *step: seen.append(step))
+    steps = [done for done, _total, _what in seen]
+    assert steps == sorted(steps)
+    assert all(done <= total for done, total, _what in seen)
+    assert seen[-1][0] >= seen[-1][1] - 4
+
+
+def test_the_file_says_everything(tmp_path: Path):
+    table = made(residual_network)
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+    evidence = table.evidence
+    assert evidence["protocol"]["runs"] == CONFIG.runs
+    assert evidence["tool"].startswith("amc-mobile ")
+    assert {"start", "end"} == set(evidence["conditions"])
+    assert len(evidence["networks"]) == CONFIG.carriers + 2
+    samples = [sample for chunk in evidence["chunks"] for sample in chunk["samples"]]
+    assert all(len(sample["values_us"].split()) >= CONFIG.runs for sample in samples)
+    assert all(row.layer in {layer.name for layer in residual_network().network.layers} for row in table.rows)
+
+
+def test_nodes_without_names_are_refused():
+    with pytest.raises(DeviceError, match="do not name the layers"):
+        made(residual_network, AnalyticDevice(names_layers=False))
+
+
+def test_a_network_that_cannot_be_pruned_is_refused():
+    net = Builder(channels=3, size=8)
+    traced = trace(net.build(net.conv("input", "only", 3, 16)), "bare")
+    with pytest.raises(DeviceError, match="nothing in bare can be pruned"):
+        profile(traced, AnalyticDevice(), CONFIG, **ARGUMENTS)
+
+
+def test_identity_is_the_structure():
+    """Trained again, the same network has the same table; of other widths it has not."""
+
+    def identity(channels: int = 32, seed: int = 0, kernel: int = 3) -> str:
+        net = Builder(channels=3, size=8, seed=seed)
+        data = net.op("Relu", net.conv("input", "one", 3, channels))
+        return structure_sha256(net.build(net.op("Relu", net.conv(data, "two", channels, 8, kernel=kernel))))
+
+    assert identity() == identity(seed=5)
+    assert len({identity(), identity(channels=40), identity(kernel=1)}) == 3
+
+
+def test_identity_does_not_depend_on_intermediate_names():
+    model = residual_network().model
+    renamed = type(model)()
+    renamed.CopyFrom(model)
+    inputs, outputs = renamed.graph.node[1].input, renamed.graph.node[0].output
+    assert inputs[0] == outputs[0]
+    inputs[0] = outputs[0] = "a better name"
+    renamed.graph.node[0].name = "a better node"
+    assert structure_sha256(renamed) == structure_sha256(model)
+
+
+def test_settings_beyond_the_grid_are_priced_conservatively():
+    table, network = made(residual_network), residual_network().network
+    tiny = [1 if group.prunable else group.channels for group in network.groups]
+    assert table.latency_us(network, tiny) > 0
+    coarse = made(residual_network, min_keep_ratio=0.5, round_to=16)
+    assert coarse.latency_us(network, tiny) >= table.latency_us(network, tiny)
+    assert dataclasses.replace(coarse).widths != table.widths

@@ -1,0 +1,188 @@
+"""The budget is a guarantee: whatever the agent answers, every width is legal and the limit holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_mobile.cost.widths import width_grid
+from amc_mobile.errors import BudgetError
+from amc_mobile.search.budget import Walls, in_words
+from amc_mobile.types import NetworkGraph
+
+from .networks import chain, macs, residual
+
+Cost = Callable[[Sequence[int]], float]
+ratio = st.floats(0.0, 1.0)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> NetworkGraph:
+    widths = draw(st.lists(st.integers(1, 80), min_size=1, max_size=6))
+    return chain(widths) if draw(st.booleans()) else residual(draw(st.integers(1, 64)), widths)
+
+
+@st.composite
+def costs(draw: st.DrawFn, graph: NetworkGraph) -> Cost:
+    """Monotone, but neither smooth nor strict: MACs, a staircase of them, or any table of rising steps per group."""
+    kind = draw(st.sampled_from(["macs", "staircase", "steps"]))
+    if kind == "macs":
+        return macs(graph)
+    if kind == "staircase":
+        block, exact = draw(st.sampled_from([4, 16, 32])), macs(graph)
+        return lambda kept: exact([math.ceil(k / block) * block for k in kept])
+    table = []
+    for group in graph.groups:
+        step = st.one_of(st.just(0.0), st.floats(0.0, 100.0))
+        rises = draw(st.lists(step, min_size=group.channels, max_size=group.channels))
+        table.append([sum(rises[: k + 1]) for k in range(group.channels)])
+    return lambda kept: 1.0 + sum(table[g][k - 1] for g, k in enumerate(kept))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Walls:
+    graph = draw(graphs())
+    cost = draw(costs(graph))
+    keep, block = draw(st.floats(0.05, 1.0)), draw(st.sampled_from([1, 4, 8, 16]))
+    smallest = [group.channels for group in graph.groups]
+    for group in graph.prunable():
+        smallest[group.index] = width_grid(group.channels, keep, block)[0]
+    least, most = cost(smallest), cost(graph.full().kept)
+    limit = least + draw(ratio) * (most - least)
+    return Walls(graph, cost, limit, keep, block)
+
+
+def one_step_wider(walls: Walls, widths: Sequence[int]) -> list[list[int]]:
+    return [
+        [*widths[:step], next(w for w in grid if w > widths[step]), *widths[step + 1 :]]
+        for step, grid in enumerate(walls.grids)
+        if widths[step] < grid[-1]
+    ]
+
+
+@given(problems(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_episode_leaves_the_budget(walls: Walls, data: st.DataObject) -> None:
+    decided: list[int] = []
+    for grid in walls.grids:
+        lower, upper = walls.bounds(decided)
+        width = walls.choose(decided, data.draw(ratio))
+        assert lower <= width <= upper
+        assert width in grid
+        decided.append(width)
+    assert walls.holds(decided)
+    if walls.cost(decided) < walls.floor:  # only where the grid is too coarse to land
+        assert any(walls.cost(wider) > walls.limit for wider in one_step_wider(walls, decided))
+
+
+@given(problems(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_projected_policy_spends_all_that_fits(walls: Walls, data: st.DataObject) -> None:
+    widths = walls.project([data.draw(st.floats(0.01, full)) for full in walls.channels])
+    assert walls.holds(widths)
+    if walls.cost(widths) < walls.floor:
+        assert all(walls.cost(wider) > walls.limit for wider in one_step_wider(walls, widths))
+    assert walls.project(widths) == widths
+
+
+@given(problems(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_the_walls_let_a_projected_policy_pass(walls: Walls, data: st.DataObject) -> None:
+    widths = walls.project([data.draw(st.floats(0.01, full)) for full in walls.channels])
+    decided: list[int] = []
+    for width, full in zip(widths, walls.channels, strict=True):
+        if decided == list(widths[: len(decided)]):
+            assert width <= walls.bounds(decided)[1]
+        decided.append(walls.choose(decided, width / full))
+    assert walls.holds(decided)
+
+
+def test_episodes_land_on_the_budget_from_both_sides() -> None:
+    graph = chain([32, 64, 64, 128, 128])
+    cost = macs(graph)
+    limit = 0.5 * cost(graph.full().kept)
+    walls = Walls(graph, cost, limit, 0.2, 1)
+    for answer in (0.0, 0.3, 0.5, 0.8, 1.0):
+        decided: list[int] = []
+        while len(decided) < len(walls.grids):
+            decided.append(walls.choose(decided, answer))
+        assert 0.98 * limit <= walls.cost(decided) <= limit
+
+
+def test_a_budget_of_everything_keeps_everything() -> None:
+    graph = chain([16, 24])
+    cost = macs(graph)
+    walls = Walls(graph, cost, cost(graph.full().kept), 0.2, 8)
+    assert walls.project(walls.channels) == walls.channels
+    assert walls.choose([], 1.0) == 16
+
+
+def test_channels_that_cost_nothing_are_kept() -> None:
+    graph = chain([64, 64, 64, 64])
+    exact = macs(graph)
+
+    def staircase(kept: Sequence[int]) -> float:
+        return exact([math.ceil(k / 32) * 32 for k in kept])
+
+    walls = Walls(graph, staircase, 0.6 * staircase(graph.full().kept), 0.1, 8)
+    assert walls.choose([], 40 / 64) == 64  # 40 channels take as long as 64
+    assert walls.choose([], 0.3) == 32  # 24 as long as 32
+
+
+def test_an_answer_becomes_the_nearest_width() -> None:
+    graph = chain([64, 64, 64])
+    cost = macs(graph)
+    walls = Walls(graph, cost, 0.5 * cost(graph.full().kept), 0.1, 8)
+    assert walls.choose([], 0.70) == 48  # 44.8
+    assert walls.choose([], 0.6875) == 48  # 44, half way: the wider one
+
+
+def test_an_impossible_budget_names_the_reachable_minimum() -> None:
+    graph = chain([64, 64])
+    cost = macs(graph)
+    full = cost(graph.full().kept)
+    with pytest.raises(BudgetError) as caught:
+        Walls(graph, cost, 0.01 * full, 0.25, 8, metric="macs")
+    message = str(caught.value)
+    smallest = cost([3, 16, 16, 10])
+    assert in_words(smallest, "macs") in message
+    share = math.ceil(1000 * smallest / full) / 1000
+    assert f"set budget.macs to {share:.3f} or more" in message
+    assert "search.min_keep_ratio below 0.25" in message
+    assert "\n" not in message
+    assert Walls(graph, cost, share * full, 0.25, 8).smallest == (16, 16)
+
+
+def test_a_network_without_choices_says_so() -> None:
+    graph = chain([])
+    with pytest.raises(BudgetError, match="no channels that can be pruned"):
+        Walls(graph, macs(graph), 1e9, 0.2, 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "words"),
+    [
+        (840.2, "latency_us", "840 µs"),
+        (13_512.0, "latency_us", "13.5 ms"),
+        (300_774_272, "macs", "301 M MACs"),
+        (3_400_000, "params", "3.4 M parameters"),
+        (13_000_000, "bytes", "13 MB"),
+        (12, "bytes", "12 B"),
+    ],
+)
+def test_costs_are_told_in_their_unit(value: float, metric: str, words: str) -> None:
+    assert in_words(value, metric) == words  # type: ignore[arg-type]
+
+
+def test_bounds_tighten_as_the_budget_shrinks() -> None:
+    graph = chain([64, 64, 64])
+    cost = macs(graph)
+    full = cost(graph.full().kept)
+    uppers = [Walls(graph, cost, share * full, 0.1, 8).bounds([64])[1] for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    assert all(a <= b for a, b in pairwise(uppers))
+    assert uppers[0] < uppers[-1]
