@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile.cli.open_device import check_device_name
-from amc_mobile.errors import ConfigError, DataError, TableError
+from amc_mobile.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
@@ -16,8 +16,10 @@ def check(config: RunConfig) -> None:
     """Raises: ConfigError, DataError, DeviceError or TableError for what cannot work, in a fraction of a second."""
     check_device_name(config.device.name)
     check_model_file(config.model.name, config.model.weights)
-    if config.profile.table is not None and not config.profile.table.is_file():
-        raise TableError(f"there is no latency table {config.profile.table}; measure one with `amc profile`")
+    if config.profile.table is not None:
+        from amc_mobile.cost.table import LatencyTable
+
+        LatencyTable.load(config.profile.table)
     for spec in (config.data.name, config.data.test):
         if spec is not None and Path(spec).suffix in (".npz", ".zip") and not Path(spec).is_file():
             raise DataError(f"there are no images at {spec}; say where with --data, or in the config under data.name")

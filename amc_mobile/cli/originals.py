@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.models.splits import Split
     from amc_mobile.runs import RunFolder
 
 PARITY = 1e-4  # largest difference of logits between PyTorch and ONNX Runtime, relative to the largest logit
@@ -30,9 +31,10 @@ def train(session: Session, progress: Progress) -> None:
 
     config, folder = session.config, session.folder
     module = load_module(session.entry, config.model.weights)
+    parts = session.splits  # wrong images are told now rather than after minutes of measuring
     if config.model.weights is None:
         if session.entry.name == "digits":
-            module = _train_digits(session, module, progress)
+            module = _train_digits(session, module, parts.train, progress)
         else:
             note(f"no weights are given for {config.model.name}: it is taken as it is built")
     save_weights(folder.original_weights, module)
@@ -107,11 +109,10 @@ def check_parity(session: Session, which: str, module: nn.Module, model: onnx.Mo
         )
 
 
-def _train_digits(session: Session, module: nn.Module, progress: Progress) -> nn.Module:
+def _train_digits(session: Session, module: nn.Module, split: Split, progress: Progress) -> nn.Module:
     from amc_mobile.config import FinetuneConfig
     from amc_mobile.train.fit import fit
 
-    split = session.splits.train
     settings = FinetuneConfig(epochs=_DIGITS_EPOCHS, learning_rate=0.05, batch_size=32, distillation=0.0)
     return fit(
         module,

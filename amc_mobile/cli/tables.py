@@ -26,13 +26,13 @@ def profile_table(config: RunConfig, out: Path | None) -> Path:
     from amc_mobile.cli.networks import trace_network
     from amc_mobile.cli.open_device import open_device
 
-    traced = trace_network(config.model)
     device = open_device(config.device)
-    path = table_path(device.info(), traced.network.name, out)
+    path = table_path(device.info(), config.model.name, out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
+    traced = trace_network(config.model)
     partial = path.with_name(f".{path.stem}.partial")
     with locked(path.parent), working(), progress_line("profile") as progress:
         measure_table(traced, device, config, path, partial, progress)
@@ -47,7 +47,8 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
         return out
     provider = device.provider.removesuffix("ExecutionProvider").lower()
     key = f"{device.runtime.split()[0]}-{provider}-{device.precision}-t{device.threads}"
-    name = re.sub(r"[^\w.+-]+", "_", f"{model}--{key}")
+    network = Path(model).stem if Path(model).suffix == ".onnx" else model
+    name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}")
     return (_ROOT / device.name if out is None else out) / f"{name}.json"
 
 

@@ -50,34 +50,42 @@ def tabulate(network: NetworkGraph, law: NetworkLaw, widths: GroupWidths) -> tup
 def widths_worth_choosing(
     network: NetworkGraph, law: NetworkLaw, min_keep_ratio: float, round_to: int
 ) -> dict[int, tuple[int, ...]]:
-    """For every group the widths that are cheaper than all wider ones, the other groups being whole.
+    """For every group the widths that are cheaper than all wider ones in a whole, a middling or a small network.
 
     On a staircase these are the ends of the steps; and a width that the runtime treats worse than a larger one (thinner
     than its block) is nobody's choice. What is left out costs, in the table, what the next wider width does.
     """
+    grids = [
+        width_grid(group.channels, min_keep_ratio, round_to) if group.prunable else (group.channels,)
+        for group in network.groups
+    ]
+    full = [grid[-1] for grid in grids]
+    free_us = _FREE * sum(float(_layer_prices(network, law, layer, [full])[0]) for layer in network.layers)
+    surroundings = (full, [grid[len(grid) // 2] for grid in grids], [grid[0] for grid in grids])
     chosen: dict[int, tuple[int, ...]] = {}
-    free_us = _FREE * sum(
-        float(_layer_prices(network, law, layer, [network.full().kept])[0]) for layer in network.layers
-    )
-    for group in network.groups:
-        if not group.prunable:
-            chosen[group.index] = (group.channels,)
-            continue
-        grid = width_grid(group.channels, min_keep_ratio, round_to)
-        prices = _group_prices(network, law, group, grid)
-        worth, cheapest = [], np.inf
-        for width, price in zip(reversed(grid), reversed(prices), strict=True):
-            if price < cheapest - free_us:
-                worth.append(width)
-                cheapest = price
-        chosen[group.index] = tuple(reversed(worth))
+    for group, grid in zip(network.groups, grids, strict=True):
+        worth: set[int] = set()
+        for others in surroundings:
+            worth |= _bargains(grid, _group_prices(network, law, group, grid, others), free_us)
+        chosen[group.index] = tuple(sorted(worth))
     return chosen
 
 
-def _group_prices(network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int]) -> Floats:
-    """What the rows that depend on the group cost (len(grid),) at each of its widths."""
-    full = network.full().kept
-    kept = [(*full[: group.index], width, *full[group.index + 1 :]) for width in grid]
+def _bargains(grid: Sequence[int], prices: Floats, free_us: float) -> set[int]:
+    """The widths that are cheaper than every wider one."""
+    found, cheapest = set(), np.inf
+    for width, price in zip(reversed(grid), reversed(prices.tolist()), strict=True):
+        if price < cheapest - free_us:
+            found.add(width)
+            cheapest = price
+    return found
+
+
+def _group_prices(
+    network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int], others: Sequence[int]
+) -> Floats:
+    """What the layers that depend on the group cost (len(grid),) at each of its widths, the other groups' being given."""
+    kept = [[*others[: group.index], width, *others[group.index + 1 :]] for width in grid]
     depending = [
         layer
         for layer in network.layers

@@ -43,32 +43,33 @@ class Consumer(Protocol):
 class RefittedConsumer:
     """A consumer whose other weights make up for what is removed.
 
-    `inverse` is P (C, taps, C, taps) on the group's columns, `weight` (C, taps, out) with each output times √S.
+    `inverse` is P (C * taps, C * taps) on the group's columns, `weight` (C * taps, out) with each output times √S.
     """
 
-    def __init__(self, inverse: Float, weight: Float, rows: int) -> None:
+    def __init__(self, inverse: Float, weight: Float, taps: int, rows: int) -> None:
         self._inverse = inverse
         self._weight = weight
+        self._taps = taps
         self._rows = rows
 
     def losses(self) -> Float:
         """See Consumer."""
-        channels = np.arange(len(self._weight))
-        blocks = self._inverse[channels, :, channels]  # (C, taps, taps)
-        losses: Float = np.einsum("cko,cko->c", self._weight, np.linalg.solve(blocks, self._weight)) / self._rows
+        channels = np.arange(len(self._weight) // self._taps)
+        weight = self._weight.reshape(len(channels), self._taps, -1)
+        shape = (len(channels), self._taps, len(channels), self._taps)
+        blocks = self._inverse.reshape(shape)[channels, :, channels]
+        losses: Float = np.einsum("cko,cko->c", weight, np.linalg.solve(blocks, weight)) / self._rows
         return losses
 
     def remove(self, gone: Ids) -> None:
         """See Consumer."""
-        _, taps, out = self._weight.shape
-        stays = np.delete(np.arange(len(self._weight)), gone)
-        size, left = len(gone) * taps, len(stays) * taps
-        across = self._inverse[stays][:, :, gone].reshape(left, size)
-        gain = np.linalg.solve(self._inverse[gone][:, :, gone].reshape(size, size), across.T).T
-        inverse = self._inverse[stays][:, :, stays].reshape(left, left) - gain @ across.T
-        self._inverse = inverse.reshape(len(stays), taps, len(stays), taps)
-        change = gain @ self._weight[gone].reshape(size, out)
-        self._weight = self._weight[stays] - change.reshape(len(stays), taps, out)
+        out = channel_columns(gone, (self._taps,))
+        stay = np.delete(np.arange(len(self._weight)), out)
+        across = self._inverse[np.ix_(stay, out)]
+        gain = np.linalg.solve(self._inverse[np.ix_(out, out)], across.T).T
+        self._inverse = self._inverse[np.ix_(stay, stay)]
+        self._inverse -= gain @ across.T
+        self._weight = self._weight[stay] - gain @ self._weight[out]
 
 
 class PlainConsumer:
@@ -135,12 +136,10 @@ def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, sensitivity: Flo
             here = np.flatnonzero(axis_map.group == group)
             places = here[np.argsort(axis_map.channel[here], kind="stable")]
             columns = channel_columns(places, original.shape[2:])
-            part = weight[columns].reshape(channels, -1, weight.shape[1])
             if inverse is None:
-                losses = np.square(part).sum(axis=2).reshape(-1) * gram.variances()[columns]
+                losses = np.square(weight[columns]).sum(axis=1) * gram.variances()[columns]
                 found[group] = PlainConsumer(losses.reshape(channels, -1).sum(axis=1))
             else:
-                taps = part.shape[1]
-                block = inverse[np.ix_(columns, columns)].reshape(channels, taps, channels, taps)
-                found[group] = RefittedConsumer(block, part, gram.rows)
+                block, taps = inverse[np.ix_(columns, columns)], len(columns) // channels
+                found[group] = RefittedConsumer(block, weight[columns], taps, gram.rows)
     return found

@@ -7,6 +7,7 @@ that read on axis 1 (PyTorch's order) and products that read on axis 0 (foreign 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.types import Layer
 
 Columns = NDArray[np.int64]
-Array = NDArray[np.floating]
+Array = NDArray[Any]
 
 
 def refittable(traced: TracedGraph) -> dict[str, list[Layer]]:

@@ -60,8 +60,9 @@ class LayerGram:
     def means(self) -> Float:
         """Mean of every input column, (K,)."""
         if self.matrix is not None:
-            return self.matrix[:-1, -1] / self.rows
-        means: Float = self.kept_samples().mean(axis=0, dtype=np.float64)
+            means: Float = self.matrix[:-1, -1] / self.rows
+        else:
+            means = self.kept_samples().mean(axis=0, dtype=np.float64)
         return means
 
     def variances(self) -> Float:
@@ -71,10 +72,10 @@ class LayerGram:
     def output_variances(self, weight: Float) -> Float:
         """Variance of the outputs of a layer with `weight` (K, out), (out,); never negative."""
         if self.matrix is None:
-            variances: Float = np.var(self.kept_samples() @ weight, axis=0, dtype=np.float64)
-            return variances
+            return np.var(self.kept_samples() @ weight, axis=0, dtype=np.float64)
         _, moments = self.centred()
-        return np.maximum(np.einsum("ko,ko->o", weight, moments @ weight) / self.rows, 0.0)
+        variances = np.einsum("ko,ko->o", weight, moments @ weight) / self.rows
+        return np.maximum(variances, 0.0)
 
     def centred(self) -> tuple[Float, Float]:
         """Means (K,) and XᵀX of the rows about them (K, K)."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.gram import Grams
@@ -28,8 +30,8 @@ _FLOOR = 1e-9  # of the largest: no output's variance is taken to be smaller
 class _Reader:
     """What one layer says about each channel of a group: its sensitivity to an error there, and the variance there."""
 
-    sensitivity: Float
-    variance: Float
+    sensitivity: NDArray[Any]
+    variance: NDArray[Any]
 
 
 def output_sensitivities(traced: TracedGraph, grams: Grams) -> Mapping[str, Float]:

@@ -74,6 +74,6 @@ def test_times_are_joined_to_tensors():
 
 
 def test_nodes_get_names_only_where_they_need_them():
-    assert [one.name for one in with_unique_names(model(*ORIGINAL.graph.node)).graph.node][0] == "conv_a"
+    assert with_unique_names(model(*ORIGINAL.graph.node)).graph.node[0].name == "conv_a"
     same = model(node("n", "Relu", "x", "a"), node("n", "Relu", "a", "y"))
     assert [one.name for one in with_unique_names(same).graph.node] == ["a", "y"]

@@ -69,9 +69,11 @@ class AnalyticDevice:
         values: list[list[tuple[float, ...]]] = [[] for _ in jobs]
         nodes: list[list[list[NodeTime]]] = [[] for _ in jobs]
         for number in range(protocol.rounds):
-            for index, job in enumerate(jobs):
+            order = np.random.default_rng([protocol.seed, number]).permutation(len(jobs))
+            for place, index in enumerate(order):
+                job = jobs[index]
                 if progress is not None:
-                    progress(number * len(jobs) + index, protocol.rounds * len(jobs), job.label)
+                    progress(number * len(jobs) + place, protocol.rounds * len(jobs), job.label)
                 rng = self._rng(job, protocol.seed, number)
                 times = self.node_times(job.model)
                 total = (OVERHEAD_US + sum(time.round_us[0] for time in times)) * self.drift(self.clock.now_s)

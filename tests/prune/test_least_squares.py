@@ -1,4 +1,4 @@
-"""The refit of one layer on plain arrays: rows as a convolution sees them, and solutions as numpy's lstsq finds them."""
+"""The refit of one layer on plain arrays: rows as a convolution sees them, solutions as numpy's lstsq finds them."""
 
 from __future__ import annotations
 

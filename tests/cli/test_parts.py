@@ -1,0 +1,165 @@
+"""The small parts of the front door: progress, settings, the stages' book, the lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_mobile.cli.console import PlainProgress
+from amc_mobile.cli.ledger import Ledger
+from amc_mobile.cli.lock import locked
+from amc_mobile.cli.pipeline import stages
+from amc_mobile.cli.settings import differences, flat, identity, override, with_data_folder
+from amc_mobile.cli.stage import fingerprints
+from amc_mobile.config import BudgetConfig, DataConfig, ModelConfig, RunConfig
+from amc_mobile.errors import ConfigError, RunFolderError
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_without_a_terminal_is_rare_and_estimates_what_is_left():
+    clock, lines = Clock(), []
+    progress = PlainProgress("search", lines.append, clock)
+    for done in range(101):
+        progress(done, 100, "episode")
+        clock.now += 1.0
+    assert len(lines) == 20
+    assert lines[3].split() == ["search", "20/100,", "about", "80", "s", "left", "episode"]
+
+
+def test_the_estimate_of_a_resumed_stage_counts_only_what_is_done_now():
+    clock, lines = Clock(), []
+    progress = PlainProgress("search", lines.append, clock)
+    progress(90, 100, "")
+    clock.now += 10.0
+    progress(91, 100, "")
+    assert "about 90 s left" in lines[0]
+
+
+def test_options_replace_settings_and_one_budget_replaces_the_other():
+    config = override(RunConfig(), {"budget.macs": 0.3, "search.episodes": 7, "seed": None, "out": Path("here")})
+    assert config.budget == BudgetConfig(macs=0.3)
+    assert (config.search.episodes, config.seed, config.out) == (7, 0, Path("here"))
+    with pytest.raises(ConfigError, match=r"search\.episodes"):
+        override(RunConfig(), {"search.episodes": 0})
+
+
+def test_the_data_folder_goes_before_relative_files_only(tmp_path):
+    config = RunConfig(
+        model=ModelConfig(name="resnet20", weights=Path("net.pt")),
+        data=DataConfig(name="train.npz", test="imagefolder:val"),
+    )
+    found = with_data_folder(config, tmp_path)
+    assert found.model.weights == tmp_path / "net.pt"
+    assert (found.data.name, found.data.test) == (f"{tmp_path}/train.npz", f"imagefolder:{tmp_path}/val")
+    digits = with_data_folder(RunConfig(), tmp_path)
+    assert (digits.data.name, digits.model.weights) == ("digits", None)
+    absolute = override(RunConfig(), {"model.weights": Path("/elsewhere/net.pt")})
+    assert with_data_folder(absolute, tmp_path).model.weights == Path("/elsewhere/net.pt")
+
+
+def test_a_file_is_the_same_wherever_it_lies_and_another_once_it_changes(tmp_path):
+    first, second = tmp_path / "a.pt", tmp_path / "b.pt"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    configs = [RunConfig(model=ModelConfig(weights=path)) for path in (first, second)]
+    assert differences(*configs) == []
+    before = identity("model.weights", str(first))
+    first.write_bytes(b"other weights")
+    assert identity("model.weights", str(first)) != before
+
+
+STAGES = [stage.name for stage in stages(RunConfig())]
+
+
+@pytest.mark.parametrize(
+    ("option", "redone"),
+    [
+        ({"out": Path("elsewhere")}, []),
+        ({"profile.force": True}, []),
+        ({"bench.rounds": 20}, ["bench", "report"]),
+        ({"finetune.epochs": 3}, ["finetune", "export", "evaluate", "bench", "report"]),
+        ({"search.episodes": 7}, STAGES[STAGES.index("search") :]),
+        ({"device.threads": 2}, ["profile", *STAGES[STAGES.index("search") :]]),
+        ({"prune.points_per_image": 3}, STAGES[STAGES.index("calibrate") :]),
+        ({"seed": 3}, STAGES),
+        ({"model.name": "resnet20"}, STAGES),
+    ],
+)
+def test_a_setting_redoes_the_stages_that_depend_on_it(option, redone):
+    """For the digits network, which is trained here under a latency budget."""
+    configs = [RunConfig(), override(RunConfig(), option)]
+    before, after = (fingerprints(stages(config), config) for config in configs)
+    assert [name for name in before if before[name] != after[name]] == redone
+
+
+def test_a_table_matters_only_to_a_latency_search():
+    for budget, redone in ((BudgetConfig(macs=0.5), ["profile"]), (BudgetConfig(latency=0.5), ["profile", "search"])):
+        configs = [RunConfig(budget=budget), override(RunConfig(budget=budget), {"profile.carriers": 30})]
+        before, after = (fingerprints(stages(config), config) for config in configs)
+        assert [name for name in ("profile", "calibrate", "search") if before[name] != after[name]] == redone
+
+
+def test_every_setting_belongs_to_a_stage_or_to_none_for_a_reason():
+    """A new setting that no stage depends on would be changed without anything being redone."""
+    config = RunConfig()
+    changed = {"out", "profile.force", "profile.max_error"}  # where, and whether to believe a table
+    known = {path for stage in stages(config) for path in stage.settings}
+    assert {path for path in flat(config) if path not in known and path.partition(".")[0] not in known} == changed
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["train", "search"]), st.sampled_from(["a", "b"]), st.booleans())))
+def test_the_book_on_disk_is_the_book(tmp_path_factory, events):
+    path = tmp_path_factory.mktemp("book") / "stages.json"
+    ledger, last = Ledger(path), {}
+    for stage, inputs, finished in events:
+        ledger.begin(stage, inputs)
+        (ledger.finish if finished else ledger.pause)(stage, inputs, 1.0)
+        last[stage] = (inputs, finished)
+    read = Ledger(path)
+    assert all(read.finished(stage, inputs) == finished for stage, (inputs, finished) in last.items())
+    assert all(not read.finished(stage, "c") for stage in last)
+    assert read.seconds() == ledger.seconds()
+
+
+def test_a_damaged_book_says_what_to_do(tmp_path):
+    (tmp_path / "stages.json").write_text('{"stages": [1]}', encoding="utf-8")
+    with pytest.raises(RunFolderError, match="delete it"):
+        Ledger(tmp_path / "stages.json")
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    code = (
+        "import pathlib, sys, time; from amc_mobile.cli.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunFolderError, match=f"process {holder.pid}"), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    line = f"{sys.executable} -m amc_mobile.cli.main --help"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} | true"], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr

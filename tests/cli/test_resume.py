@@ -1,0 +1,63 @@
+"""Ctrl-C and kill -9 in the middle of a search: nothing is lost, and the resumed search equals an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TRIALS = 24
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def line(tiny):
+    options = ["--config", str(tiny), "--macs", "0.6", "--episodes", "16"]
+    return [sys.executable, "-m", "amc_mobile.cli.main", "search", *options]
+
+
+def start(line: list[str], folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*line, "--out", str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def stop_after(process: subprocess.Popen[str], folder: Path, trials: int, number: signal.Signals) -> tuple[int, str]:
+    """Sends the signal once so many trials are written; answers exit code and stderr."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(read(folder)) < trials and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, said
+
+
+def read(folder: Path) -> list[bytes]:
+    path = folder / "trials.jsonl"
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def without_seconds(folder: Path) -> list[dict[str, object]]:
+    trials = [json.loads(text) for text in read(folder)]
+    return [{key: value for key, value in trial.items() if key != "seconds"} for trial in trials]
+
+
+def test_a_search_killed_and_interrupted_equals_an_uninterrupted_one(line, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    undisturbed = start(line, whole)
+    code, _ = stop_after(start(line, broken), broken, 3, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    code, said = stop_after(start(line, broken), broken, 12, signal.SIGINT)
+    assert code == 130
+    assert said.strip().splitlines()[-1] == "amc: interrupted; type the same command again to resume"
+    assert "Traceback" not in said
+    assert 12 <= len(read(broken)) < len(without_seconds(broken)) + 1
+    assert start(line, broken).wait(PATIENCE_S) == 0
+    assert undisturbed.wait(PATIENCE_S) == 0
+    assert without_seconds(broken) == without_seconds(whole)
+    assert json.loads((broken / "search.json").read_text())["best"]["kept"]

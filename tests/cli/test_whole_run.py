@@ -1,0 +1,170 @@
+"""One config from network to report; done once, never done twice; changed settings redo just what depends on them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from amc_mobile.runs import RunFolder
+
+PROMISED = (
+    "accuracy_before",
+    "accuracy_after",
+    "latency_before_us",
+    "latency_after_us",
+    "speedup",
+    "speedup_ci",
+    "predicted_us",
+    "prediction_error",
+    "budget_us",
+    "episodes",
+    "report",
+)
+
+
+@pytest.fixture
+def at_work(monkeypatch):
+    """The names of the stages that really do something."""
+    from amc_mobile.cli import pipeline
+
+    done = []
+    original = pipeline.Pipeline._do
+
+    def note(self, stage, session):
+        if not self.finished(stage.name):
+            done.append(stage.name)
+        original(self, stage, session)
+
+    monkeypatch.setattr(pipeline.Pipeline, "_do", note)
+    return done
+
+
+def test_json_is_one_object_with_all_that_is_promised(amc, finished, tiny):
+    answer = amc("run", tiny, "--out", finished, "--json")
+    facts = answer.json()
+    assert answer.code == 0
+    assert set(PROMISED) <= facts.keys()
+    assert facts["predicted_us"] <= facts["budget_us"] * (1 + 1e-9)
+    assert facts["macs_after"] < facts["macs_before"]
+    assert "complete" in answer.err
+
+
+def test_every_stage_left_its_files(finished):
+    folder = RunFolder(finished)
+    files = (folder.config, folder.graph, folder.table, folder.gram, folder.trials, folder.search, folder.policy)
+    files += (folder.weights, folder.model_onnx, folder.accuracy, folder.comparison, folder.summary, folder.report)
+    assert all(path.is_file() for path in files)
+    assert not [path for path in finished.iterdir() if path.suffix in (".tmp", ".partial")]
+
+
+def test_the_reloaded_module_answers_as_the_shipped_file_does(finished):
+    import onnxruntime
+    import torch
+
+    from amc_mobile.prune.saved import load
+
+    images = np.random.default_rng(0).normal(size=(3, 1, 32, 32)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(finished / "model.onnx"))
+    shipped = np.concatenate([session.run(None, {"input": image[None]})[0] for image in images])
+    with torch.inference_mode():
+        reloaded = load(finished)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(reloaded, shipped, atol=1e-4 * np.abs(shipped).max())
+
+
+def test_a_finished_run_is_not_run_again(amc, run_folder, at_work):
+    from amc_mobile.cli.pipeline import Pipeline  # noqa: F401  the fixture patches it before
+
+    answer = amc("run", run_folder / "config.toml", "--out", run_folder)
+    assert answer.code == 0
+    assert at_work == []
+    assert "report.html" in answer.out
+
+
+def test_a_lost_file_is_made_again_and_what_follows_still_counts(amc, run_folder, tiny, at_work):
+    (run_folder / "report.html").unlink()
+    (run_folder / "gram.npz").unlink()
+    assert amc("run", tiny, "--out", run_folder).code == 0
+    assert at_work == ["calibrate", "report"]
+
+
+def test_other_settings_are_refused_and_named(amc, run_folder, tiny):
+    before = (run_folder / "config.toml").read_bytes()
+    answer = amc("run", tiny, "--out", run_folder, "--seed", 7)
+    assert answer.code == 1
+    assert "seed 0 -> 7" in answer.last_line and "--update" in answer.last_line and "--fresh" in answer.last_line
+    assert (run_folder / "config.toml").read_bytes() == before
+
+
+def test_update_redoes_just_what_depends_on_the_change(amc, run_folder, tmp_path, tiny, at_work):
+    changed = tmp_path / "changed.toml"
+    changed.write_text(tiny.read_text(encoding="utf-8").replace("[bench]\nrounds = 3", "[bench]\nrounds = 4"))
+    assert amc("run", changed, "--out", run_folder, "--update").code == 0
+    assert at_work == ["bench", "report"]
+    comparison = json.loads((run_folder / "comparison.json").read_text(encoding="utf-8"))
+    assert len(comparison["pruned"]["values_us"]) == 4
+
+
+def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, run_folder, at_work):
+    weights = (run_folder / "weights.pt").read_bytes()
+    assert amc("finetune", run_folder, "--epochs", 1).code == 0
+    assert at_work == ["finetune", "export"]
+    assert (run_folder / "weights.pt").read_bytes() != weights
+    assert "bench is not done" in amc("report", run_folder).last_line
+    assert amc("bench", run_folder, "--json").json()["speedup"] > 0
+    facts = amc("report", run_folder, "--json").json()
+    assert facts["accuracy_after"] is not None
+    assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]
+
+
+def test_fresh_removes_the_run_and_nothing_else(run_folder, tiny):
+    from amc_mobile import config as configuration
+    from amc_mobile.cli.pipeline import start_over
+
+    (run_folder / "notes.txt").write_text("mine", encoding="utf-8")
+    config = configuration.load(tiny)
+    start_over(config.model_copy(update={"out": run_folder}))
+    assert sorted(path.name for path in run_folder.iterdir()) == [".lock", "notes.txt"]
+
+
+def test_a_dry_run_touches_nothing(amc, tiny, tmp_path):
+    for line in (("run", tiny), ("demo",), ("search", "--config", tiny)):
+        answer = amc(*line, "--out", tmp_path / "run", "--dry-run", "--json")
+        assert answer.code == 0
+        assert {stage["stage"] for stage in answer.json()["stages"]} >= {"train", "search"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_table_of_one_run_serves_a_search_of_other_weights(amc, finished, tiny, tmp_path, module_of):
+    """A table belongs to a network's structure: training it again does not make it foreign."""
+    import torch
+
+    state = {name: tensor * 1.01 for name, tensor in module_of("digits").state_dict().items()}
+    torch.save(state, tmp_path / "other.pt")
+    line = ("--weights", tmp_path / "other.pt", "--table", finished / "table.json", "--out", tmp_path / "run")
+    answer = amc("search", "--config", tiny, *line, "--episodes", 1, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["budget"]["metric"] == "latency_us"
+
+
+def test_tables_are_shown_checked_and_compared(amc, finished):
+    table = finished / "table.json"
+    shown = amc("table", "show", table, "--json").json()
+    assert shown["model"] == "digits" and shown["layers"] > 5
+    assert "MACs alone" in amc("table", "show", table).out
+    difference = amc("table", "diff", table, table, "--json").json()["latency_us"]
+    assert all(first == second for first, second in difference.values())
+    assert amc("table", "validate", table, "--max-error", 1000, "--json").json() == shown
+
+
+def test_an_onnx_file_is_shown_and_measured_without_its_source(amc, finished, tiny, tmp_path):
+    shown = amc("graph", finished / "original.onnx", "--json").json()
+    assert any(group["prunable"] for group in shown["groups"])
+    line = ("profile", "--config", tiny, "--model", finished / "original.onnx", "--out", tmp_path, "--json")
+    measured = amc(*line).json()
+    assert measured["model"] == "original" and measured["validation"]["carriers"] == 6
+
+
+def test_devices_and_their_health_are_json(amc):
+    assert amc("devices", "--json").json()["devices"][0]["name"] == "host"
