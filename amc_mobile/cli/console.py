@@ -89,7 +89,8 @@ def _live_line(stage: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # A slow refresh: on a small machine the line itself would disturb the clock.
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as bar:
         task = bar.add_task("", total=None, stage=stage)
 
         def progress(done: int, total: int, what: str) -> None:

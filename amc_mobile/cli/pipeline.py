@@ -188,21 +188,21 @@ class Pipeline:
                 f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"
             )
 
-    def run(self, names: Sequence[str] | None = None) -> None:
-        """Does the named stages (all if None) that are not done yet, in order, and keeps the book."""
+    def run(self, names: Sequence[str] | None = None, *, again: bool = False) -> None:
+        """Does the named stages (all if None) that are not done yet (`again`: all the same), and keeps the book."""
         with locked(self.folder.root), working():
             write_text(self.folder.config, configuration.dump(self.config))
             session = Session(self.folder, self.config)
             for stage in self.stages:
                 if names is None or stage.name in names:
-                    self._do(stage, session)
+                    self._do(stage, session, again)
 
-    def _do(self, stage: Stage, session: Session) -> None:
+    def _do(self, stage: Stage, session: Session, again: bool) -> None:
         ledger, inputs = Ledger(self.folder.stages), self._inputs[stage.name]
-        if ledger.finished(stage.name, inputs) and stage.complete(self.folder):
+        if self.finished(stage.name) and not again:
             note(f"{stage.name:>10}  done before")
             return
-        if not ledger.begun(stage.name, inputs):
+        if again or not ledger.begun(stage.name, inputs):
             stage.clear(self.folder)  # what is left of other settings must not be resumed
         ledger.begin(stage.name, inputs)
         start = time.monotonic()

@@ -121,13 +121,15 @@ class Session:
         return Pruner(self.traced, self.ranking, self.reconstructor)
 
     def evaluator(self, part: Literal["search", "test"]) -> OnnxEvaluator:
-        """Scores networks on the search or the test images, beside the original's own answers."""
+        """Scores networks on the search images, beside the original's own answers, or on the test images."""
         from amc_mobile.models.evaluation import OnnxEvaluator
 
         split = self.splits.search if part == "search" else self.splits.test
         images = split.tensors(self.preprocessing)
-        reference = OnnxEvaluator(images, split.labels, self.threads).logits(self.original_onnx)
-        return OnnxEvaluator(images, split.labels, self.threads, reference)
+        plain = OnnxEvaluator(images, split.labels, self.threads)
+        if part == "test":
+            return plain
+        return OnnxEvaluator(images, split.labels, self.threads, plain.logits(self.original_onnx))
 
     @property
     def model_sha256(self) -> str:

@@ -21,12 +21,15 @@ _FILES = ("model.weights", "data.name", "data.test", "profile.table")  # setting
 def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
     """The config with settings replaced, named by their path ("search.episodes"). None leaves a setting as it is.
 
-    A budget replaces the whole section: exactly one may be set. Raises: ConfigError.
+    A budget replaces the whole section: exactly one may be set. Another network does not keep the weights of the one
+    in the config. Raises: ConfigError.
     """
     tree = config.model_dump()
     given = {path: value for path, value in options.items() if value is not None}
     if any(path.startswith("budget.") for path in given):
         tree["budget"] = {}
+    if given.get("model.name", config.model.name) != config.model.name:
+        tree["model"]["weights"] = None
     for path, value in given.items():
         section, _, key = path.rpartition(".")
         (tree[section] if section else tree)[key] = value

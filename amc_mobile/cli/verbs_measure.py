@@ -62,7 +62,12 @@ def profile(
     show_table(profile_table(settings, out), json)
 
 
-def bench(run: options.Run, device: options.DeviceName = None, json: options.Json = False) -> None:
+def bench(
+    run: options.Run,
+    device: options.DeviceName = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again, even if it was done before.")] = False,
+    json: options.Json = False,
+) -> None:
     """Time original against pruned network on a device.
 
     Interleaved, with a 95 % interval, and the table's prediction beside the clock.
@@ -74,7 +79,7 @@ def bench(run: options.Run, device: options.DeviceName = None, json: options.Jso
     pipeline = open_pipeline(run, {"device.name": device})
     check_device_name(pipeline.config.device.name)
     pipeline.require("export")
-    pipeline.run(("bench",))
+    pipeline.run(("bench",), again=again)
     show_comparison(pipeline.folder, json)
 
 

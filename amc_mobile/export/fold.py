@@ -36,9 +36,12 @@ class Affine:
         return folded.astype(weight.dtype), shift.astype(weight.dtype)
 
 
-def module_of(parameter: str) -> str:
-    """The dotted module that owns a parameter: "features.0.0.weight" -> "features.0.0"."""
-    return parameter.rpartition(".")[0] or parameter
+def module_of(tensor: str) -> str:
+    """The dotted module that owns a weight or running mean: "features.0.0.weight" -> "features.0.0".
+
+    A weight that is no module's `weight` stands for itself: a raw parameter, a foreign file's tensor.
+    """
+    return tensor.removesuffix(".weight").removesuffix(".running_mean")
 
 
 def output_axis(layer: onnx.NodeProto) -> int:
@@ -91,8 +94,11 @@ def _fold_into(
     new_weight, new_bias = affine.after(weight, bias, output_axis(layer))
     tensors[layer.input[1]].CopyFrom(numpy_helper.from_array(new_weight, layer.input[1]))
     if bias is None:
-        layer.input.append(f"{module_of(layer.input[1])}.bias")
-        tensors[layer.input[2]] = model.graph.initializer.add()
+        name = f"{module_of(layer.input[1])}.bias"
+        while name in tensors:
+            name += "_folded"
+        layer.input.append(name)
+        tensors[name] = model.graph.initializer.add()
     tensors[layer.input[2]].CopyFrom(numpy_helper.from_array(new_bias, layer.input[2]))
 
 

@@ -26,9 +26,9 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
     state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
     parts = dict(module.named_modules())
     for layer, norm in metadata.get("amc.folded", {}).items():
-        affine = _affine(parts[norm], norm)
-        weight, bias = affine.after(state[f"{layer}.weight"], state.get(f"{layer}.bias"), axis=0)
-        state |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+        name = f"{layer}.weight" if f"{layer}.weight" in state else layer  # a raw parameter is its own layer
+        weight, bias = _affine(parts[norm], norm).after(state[name], state.get(f"{layer}.bias"), axis=0)
+        state |= {name: weight, f"{layer}.bias": bias}
     arrays = {}
     for tensor in model.graph.initializer:
         parameter = transposed.get(tensor.name, tensor.name)

@@ -46,6 +46,7 @@ class Preprocessing:
 
     def normalised(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (..., H, W, C) -> float32 (..., C, H, W)."""
-        scale = (1 / (255 * np.asarray(self.std))).astype(np.float32)
-        offset = (np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
-        return np.ascontiguousarray(np.moveaxis(pixels * scale - offset, -1, -3))
+        numbers = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")
+        numbers *= (1 / (255 * np.asarray(self.std))).astype(np.float32)[:, None, None]
+        numbers -= (np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)[:, None, None]
+        return numbers

@@ -77,10 +77,11 @@ def read_archive(path: Path) -> Source:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, Mapping):
-                raise DataError(f"{path} is one bare array; it must hold {_NPZ_FORMS}")
-            return {name: arrays[name] for name in arrays}
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} is one bare array; it must hold {_NPZ_FORMS}")
+        with archive:
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise DataError(f"there is no data at {path}; give the path of a .npz file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

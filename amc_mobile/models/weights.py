@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name. Raises: DataError if it is missing, damaged, or holds anything but tensors."""
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols of files that are refused below
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"cannot read weights {path}: {error.strerror or error}; give a state_dict file") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:

@@ -18,7 +18,8 @@ from amc_mobile.types import Conditions
 class Log:
     """The chunks measured so far, in a file that grows by whole lines; without a path, in memory only.
 
-    The first line says to which campaign the file belongs. A file of another campaign is set aside and begun anew.
+    The first line says to which campaign the file belongs. A file of another campaign
+    (other device, network, seed or protocol) is overwritten.
     """
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
@@ -46,11 +47,6 @@ class Log:
             raise RunFolderError(
                 f"cannot write {self.path}: {error.strerror}; free some space and run again"
             ) from error
-
-    def remove(self) -> None:
-        """Deletes the file: the campaign has become a table."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
 
 def chunk_as_plain(chunk: Chunk) -> dict[str, Any]:

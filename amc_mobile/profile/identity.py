@@ -7,14 +7,21 @@ import hashlib
 import onnx
 from onnx import numpy_helper
 
+from amc_mobile.graph.prepare import prepare, with_weights
+
 
 def structure_sha256(model: onnx.ModelProto) -> str:
     """SHA-256 of operators, attributes, shapes and layer names; equal for every training of the same network.
 
     Names of intermediate tensors and of nodes, which exporters choose anew, do not count; names of weights do.
-    Integer constants (shapes, axes, pads) and single numbers (clip limits) count with their values.
+    Integer constants (shapes, axes, pads) and single numbers (clip limits) count with their values. Raises: GraphError.
     """
-    graph, digest = model.graph, hashlib.sha256()
+    plain, arrays, _shapes = prepare(model)  # constants folded: the same before and after a network is traced
+    return _digest(with_weights(plain, arrays).graph)
+
+
+def _digest(graph: onnx.GraphProto) -> str:
+    digest = hashlib.sha256()
     stored = {item.name for item in graph.initializer}
     names = {item.name: f"input {place}" for place, item in enumerate(graph.input) if item.name not in stored}
     for item in graph.input:
@@ -46,5 +53,5 @@ def _attribute(attribute: onnx.AttributeProto) -> tuple[str, object]:
     if isinstance(value, onnx.TensorProto):
         return attribute.name, _describe(value)
     if isinstance(value, onnx.GraphProto):
-        return attribute.name, structure_sha256(onnx.ModelProto(graph=value))
+        return attribute.name, _digest(value)
     return attribute.name, list(value) if hasattr(value, "__len__") and not isinstance(value, bytes) else value

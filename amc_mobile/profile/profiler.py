@@ -42,7 +42,9 @@ def profile(
     """The network's latency table on this device, at every width of `width_grid(channels, min_keep_ratio, round_to)`.
 
     It is returned however wrong it is: save it, then `refuse` it. `checkpoint` is a file in which the measurements
-    pile up until the table is made: after a kill, the same call goes on from there. Raises: DeviceError, RunFolderError.
+    pile up: after a kill, the same call goes on from there. It stays when the table is made, for the caller to delete.
+
+    Raises: DeviceError, RunFolderError.
     """
     network, info, model_sha256 = traced.network, device.info(), structure_sha256(traced.model)
     policies = _policies(traced, config.carriers, seed, min_keep_ratio, round_to)
@@ -72,7 +74,7 @@ def profile(
         "macs_affine": _macs_line(traced, seen),
         "chunks": [chunk_as_plain(chunk) for chunk in log.chunks],
     }
-    table = LatencyTable(
+    return LatencyTable(
         model=network.name,
         model_sha256=model_sha256,
         device=info,
@@ -82,8 +84,6 @@ def profile(
         widths={group.name: widths[group.index] for group in network.prunable()},
         evidence=plain(evidence),
     )
-    log.remove()
-    return table
 
 
 def _policies(traced: TracedGraph, carriers: int, seed: int, min_keep_ratio: float, round_to: int) -> dict[str, Policy]:
@@ -105,13 +105,14 @@ def _measure(
 ) -> None:
     """Times what is still to be timed, one chunk after the other, into the log."""
     nodes = NodeMap(traced.model, traced.network)
-    models = {
-        label: traced.slice(first_channels(policy)).SerializeToString() for label, policy in plan.policies.items()
-    }
     while (step := plan.next_chunk(log.chunks)) is not None:
         round_number, index = step
         labels = plan.chunks(round_number)[index]
-        jobs = [TimingJob(label, models[label], profile=label != SENTINEL or index == 0) for label in labels]
+        models = [traced.slice(first_channels(plan.policies[label])).SerializeToString() for label in labels]
+        jobs = [
+            TimingJob(label, model, profile=label != SENTINEL or index == 0)
+            for label, model in zip(labels, models, strict=True)
+        ]
         shuffled = _with_seed(protocol, plan.seed, round_number, index)
         conditions = device.conditions()
         results = device.time_models(jobs, shuffled, _part(progress, plan, log.chunks, round_number))

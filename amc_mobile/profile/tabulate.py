@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -25,26 +26,30 @@ def tabulate(network: NetworkGraph, law: NetworkLaw, widths: GroupWidths) -> tup
     Every layer has a row, of zeros where the runtime merged it into another. A negative constant of the calibration
     (the profiler's own time, caches that serve small networks better) is taken out of the rows' own constants.
     """
-    layers = {layer.name: layer for layer in network.layers}
-    priced: list[tuple[RowKey, Layer, list[int], list[int], Floats]] = []
-    scale, rest_us = law.calibration.scale, law.calibration.constant_us
-    for key, row in law.rows.items():
-        if not key.layer:
-            rest_us += scale * float(row.times_us(np.ones(1, np.int64), np.ones(1, np.int64))[0])
-    for layer in network.layers:
-        keys = [RowKey(layer.name, "")] + [key for key in law.rows if key.layer == layer.name and key.node]
-        for key in keys:
-            ins, outs = _axes(network, layer, key, widths)
-            priced.append((key, layer, ins, outs, scale * _monotone(_prices(law.rows.get(key), ins, outs))))
-    constants = [float(prices[0, 0]) for *_, prices in priced]
-    share = min(1.0, max(0.0, -rest_us) / max(sum(constants), 1e-9))
-    rest_us += share * sum(constants)
-    rows = []
-    for (key, _layer, ins, outs, prices), constant in zip(priced, constants, strict=True):
-        values = tuple(tuple(line) for line in (prices - share * constant).tolist())
-        kind = "other" if key.node else layers[key.layer].kind
-        rows.append(TableRow(key.layer, key.node, kind, tuple(ins), tuple(outs), values))
-    return tuple(rows), rest_us
+    calibration = law.calibration
+    rows = [
+        _row(network, layer, key, law, widths)
+        for layer in network.layers
+        for key in [RowKey(layer.name, ""), *(key for key in law.rows if key.layer == layer.name and key.node)]
+    ]
+    one = np.ones(1, np.int64)
+    before_layers = sum(float(row.times_us(one, one)[0]) for key, row in law.rows.items() if not key.layer)
+    rest_us = calibration.constant_us + calibration.scale * before_layers
+    cheapest = sum(row.latency_us[0][0] for row in rows)
+    share = min(1.0, max(0.0, -rest_us) / max(cheapest, 1e-9))
+    return tuple(_reduced(row, share * row.latency_us[0][0]) for row in rows), rest_us + share * cheapest
+
+
+def _row(network: NetworkGraph, layer: Layer, key: RowKey, law: NetworkLaw, widths: GroupWidths) -> TableRow:
+    ins, outs = _axes(network, layer, key, widths)
+    prices = law.calibration.scale * _monotone(_prices(law.rows.get(key), ins, outs))
+    kind = "other" if key.node else layer.kind
+    return TableRow(key.layer, key.node, kind, tuple(ins), tuple(outs), tuple(map(tuple, prices.tolist())))
+
+
+def _reduced(row: TableRow, constant_us: float) -> TableRow:
+    """The row less a constant, which is at most its cheapest price."""
+    return replace(row, latency_us=tuple(tuple(price - constant_us for price in line) for line in row.latency_us))
 
 
 def widths_worth_choosing(
@@ -84,7 +89,7 @@ def _bargains(grid: Sequence[int], prices: Floats, free_us: float) -> set[int]:
 def _group_prices(
     network: NetworkGraph, law: NetworkLaw, group: ChannelGroup, grid: Sequence[int], others: Sequence[int]
 ) -> Floats:
-    """What the layers that depend on the group cost (len(grid),) at each of its widths, the other groups' being given."""
+    """What the layers that depend on a group cost (len(grid),) at each of its widths, beside `others`."""
     kept = [[*others[: group.index], width, *others[group.index + 1 :]] for width in grid]
     depending = [
         layer

@@ -13,12 +13,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.gram import Grams
 from amc_mobile.prune.layout import channel_columns, input_axis, refittable, to_matrix
-from amc_mobile.prune.least_squares import absolute_ridge, factorise
+from amc_mobile.prune.least_squares import absolute_ridge, factorise, inverted
 from amc_mobile.prune.moments import WIDEST_GRAM, Float
 from amc_mobile.prune.saliency import output_sensitivities
 from amc_mobile.types import Layer
@@ -127,8 +126,7 @@ def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, sensitivity: Flo
     inverse = None
     if gram.columns <= WIDEST_GRAM:
         moments = gram.gram()[:-1, :-1] if layer.bias is None else gram.centred()[1]
-        factor = factorise(moments, absolute_ridge(_RIDGE, np.diagonal(moments)))
-        inverse = cho_solve((factor, True), np.eye(len(moments)), check_finite=False)
+        inverse = inverted(factorise(moments, absolute_ridge(_RIDGE, np.diagonal(moments))))
     found: dict[int, Consumer] = {}
     for group in np.unique(axis_map.group).tolist():
         if traced.network.groups[group].prunable:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 
 from amc_mobile.prune.moments import WIDEST_GRAM, Float, LayerGram
 
@@ -59,7 +60,8 @@ class GramRefit:
         factor = factorise(self._moments[np.ix_(kept, kept)], self._ridge)
         target = self._moments[np.ix_(kept, pruned)] @ self._weight[pruned]
         change = cho_solve((factor, True), target, check_finite=False)
-        return refitted(self._weight, self._mean, kept, pruned, change)
+        shift = self._mean[pruned] @ self._weight[pruned] - self._mean[kept] @ change
+        return self._weight[kept] + change, shift
 
 
 class NestedRefit(GramRefit):
@@ -90,12 +92,12 @@ class NestedRefit(GramRefit):
 class RowRefit:
     """For layers with more columns than a Gram matrix can have: solves the dual problem, as large as the rows are many.
 
-    Δ = X_Sᵀ (X_S X_Sᵀ + λI)⁻¹ X_P W_P.
+    Δ = X_Sᵀ (X_S X_Sᵀ + λI)⁻¹ X_P W_P. The weights stay float32: such a layer has 10⁸ of them.
     """
 
     def __init__(self, gram: LayerGram, weight: Float, *, intercept: bool, ridge: float) -> None:
         rows = gram.kept_samples()
-        self._weight = weight
+        self._weight = weight.astype(np.float32, copy=False)
         self._mean = gram.means() if intercept else np.zeros(len(weight))
         self._rows = rows - self._mean
         self._ridge = absolute_ridge(ridge, np.square(self._rows).sum(axis=0))
@@ -105,9 +107,11 @@ class RowRefit:
         pruned = complement(kept, len(self._weight))
         rows = self._rows[:, kept]
         factor = factorise(rows @ rows.T, self._ridge)
-        target = self._rows[:, pruned] @ self._weight[pruned]
-        change = rows.T @ cho_solve((factor, True), target, check_finite=False)
-        return refitted(self._weight, self._mean, kept, pruned, change)
+        target = self._rows[:, pruned].astype(np.float32) @ self._weight[pruned]
+        change = rows.T @ cho_solve((factor, True), target.astype(np.float64), check_finite=False)
+        shift = self._mean[pruned].astype(np.float32) @ self._weight[pruned] - self._mean[kept] @ change
+        change += self._weight[kept]
+        return change, shift
 
 
 def absolute_ridge(relative: float, diagonal: Float) -> float:
@@ -126,13 +130,14 @@ def factorise(moments: Float, ridge: float) -> Float:
             ridge *= 10
 
 
+def inverted(factor: Float) -> Float:
+    """The inverse of the matrix whose Cholesky factor L (lower) this is."""
+    triangle: Float = dpotri(factor, lower=1)[0]
+    return np.tril(triangle) + np.tril(triangle, -1).T
+
+
 def complement(kept: Columns, columns: int) -> Columns:
     """The columns that are not kept."""
     stays = np.zeros(columns, bool)
     stays[kept] = True
     return np.flatnonzero(~stays)
-
-
-def refitted(weight: Float, mean: Float, kept: Columns, pruned: Columns, change: Float) -> tuple[Float, Float]:
-    """The new weight, and the bias that keeps the mean output what it was."""
-    return weight[kept] + change, mean[pruned] @ weight[pruned] - mean[kept] @ change

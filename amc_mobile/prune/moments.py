@@ -72,7 +72,8 @@ class LayerGram:
     def output_variances(self, weight: Float) -> Float:
         """Variance of the outputs of a layer with `weight` (K, out), (out,); never negative."""
         if self.matrix is None:
-            return np.var(self.kept_samples() @ weight, axis=0, dtype=np.float64)
+            variances: Float = np.var(self.kept_samples() @ weight, axis=0, dtype=np.float64)
+            return variances
         _, moments = self.centred()
         variances = np.einsum("ko,ko->o", weight, moments @ weight) / self.rows
         return np.maximum(variances, 0.0)

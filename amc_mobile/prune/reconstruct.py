@@ -19,7 +19,7 @@ from amc_mobile.prune.layout import channel_columns, from_matrix, input_axis, ke
 from amc_mobile.prune.least_squares import Refit, refit_problem
 from amc_mobile.types import Layer
 
-MEMO_BYTES = 256 * 2**20
+MEMO_BYTES = 512 * 2**20  # VGG-16's first linear layer alone takes 400 MB
 
 Array = NDArray[np.float32]
 Answer = tuple[Array, Array]  # weight (K kept, out), bias change (out,)
@@ -77,7 +77,7 @@ class Reconstructor:
             if weight not in self._problems:
                 self._problems[weight] = self._problem(weight)
             matrix, bias_change = self._problems[weight].solve(columns)
-            answer = (matrix.astype(np.float32), bias_change.astype(np.float32))
+            answer = (matrix.astype(np.float32, copy=False), bias_change.astype(np.float32))
             self._memo.put(key, answer)
         return answer
 

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch import nn
 from torch.nn import functional
 
 from amc_mobile.config import FinetuneConfig
+from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.runs import write_bytes
 
-Progress = Callable[[int, int, str], None]  # (done, total, what)
+State = dict[str, torch.Tensor]
 
 _WARM_UP = 0.2  # share of the steps in which the learning rate rises
 
@@ -86,7 +87,8 @@ class _Run:
         seed: int,
         teacher: nn.Module | None,
     ) -> None:
-        self._identity = _identity(module, images, settings, seed)
+        states = [network.state_dict() for network in (module, teacher) if network is not None]
+        self._identity = _identity(*states, images=images, labels=labels, settings=settings, seed=seed)
         self._module = module.to(memory_format=torch.channels_last)
         self._images = torch.from_numpy(np.ascontiguousarray(images, np.float32))
         self._labels = torch.from_numpy(np.ascontiguousarray(labels, np.int64))
@@ -208,12 +210,13 @@ def _augmented(images: torch.Tensor, settings: FinetuneConfig) -> torch.Tensor:
     return images
 
 
-def _identity(module: nn.Module, images: np.ndarray, settings: FinetuneConfig, seed: int) -> str:
-    """What makes two trainings the same: the weights they start from, the settings, the seed, the images' number."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    facts = {"settings": settings.model_dump(mode="json"), "seed": seed, "images": list(images.shape)}
-    digest.update(json.dumps(facts, sort_keys=True).encode())
+def _identity(*states: State, images: np.ndarray, labels: np.ndarray, settings: FinetuneConfig, seed: int) -> str:
+    """What makes two trainings the same: the weights they start from, the teacher's, the images, settings, and seed."""
+    digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), seed, images.shape]).encode())
+    for array in (images, labels):
+        digest.update(np.ascontiguousarray(array).data)
+    for state in states:
+        for name, tensor in state.items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ latency = 0.6
 episodes = 3
 warmup_episodes = 1
 sensitivity_points = 1
+hidden = 16
 random_policies = 1
 [prune]
 ridge = 1e-4

@@ -33,7 +33,7 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
     (tmp_path / "full" / "mine.txt").write_text("keep me", encoding="utf-8")
     table = json.loads((finished / "table.json").read_text(encoding="utf-8"))
     (tmp_path / "cut.json").write_text(json.dumps(table)[:-20], encoding="utf-8")
-    (tmp_path / "changed.json").write_text(json.dumps({**table, "rest_us": 0.0}), encoding="utf-8")
+    (tmp_path / "changed.json").write_text(json.dumps({**table, "rest_us": 0.125}), encoding="utf-8")
     shutil.copyfile(finished / "table.csv", tmp_path / "changed.csv")
     shutil.copytree(finished, tmp_path / "run")
     return {"here": tmp_path, "tiny": tiny, "weights": weights, "finished": finished}
@@ -48,7 +48,7 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
         ("graph {here}/broken.onnx", USER, "broken.onnx cannot be read as ONNX"),
         ("search --config {tiny} --model digitz --out {here}/new", USER, "did you mean digits"),
         ("search --config {tiny} --model {here}/a.onnx --out {here}/new", USER, "needs the PyTorch network"),
-        ("search --config {tiny} --model resnet20 --out {here}/new", USER, "digits.pt"),
+        ("search --config {tiny} --model resnet20 --weights {weights} --out {here}/new", USER, "digits.pt"),
         ("search --config {tiny} --weights {here}/none.pt --out {here}/new", USER, "there are no weights at"),
         ("search --config {tiny} --weights {here}/empty.pt --out {here}/new", USER, "empty.pt"),
         ("search --config {tiny} --data {here}/none.zip --out {here}/new", USER, "there are no images at"),

@@ -53,6 +53,9 @@ def test_options_replace_settings_and_one_budget_replaces_the_other():
     config = override(RunConfig(), {"budget.macs": 0.3, "search.episodes": 7, "seed": None, "out": Path("here")})
     assert config.budget == BudgetConfig(macs=0.3)
     assert (config.search.episodes, config.seed, config.out) == (7, 0, Path("here"))
+    trained = RunConfig(model=ModelConfig(weights=Path("digits.pt")))
+    assert override(trained, {"model.name": "digits"}).model.weights == Path("digits.pt")
+    assert override(trained, {"model.name": "resnet20"}).model.weights is None
     with pytest.raises(ConfigError, match=r"search\.episodes"):
         override(RunConfig(), {"search.episodes": 0})
 

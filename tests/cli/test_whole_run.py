@@ -32,10 +32,10 @@ def at_work(monkeypatch):
     done = []
     original = pipeline.Pipeline._do
 
-    def note(self, stage, session):
-        if not self.finished(stage.name):
+    def note(self, stage, session, again):
+        if again or not self.finished(stage.name):
             done.append(stage.name)
-        original(self, stage, session)
+        original(self, stage, session, again)
 
     monkeypatch.setattr(pipeline.Pipeline, "_do", note)
     return done
@@ -74,8 +74,6 @@ def test_the_reloaded_module_answers_as_the_shipped_file_does(finished):
 
 
 def test_a_finished_run_is_not_run_again(amc, run_folder, at_work):
-    from amc_mobile.cli.pipeline import Pipeline  # noqa: F401  the fixture patches it before
-
     answer = amc("run", run_folder / "config.toml", "--out", run_folder)
     assert answer.code == 0
     assert at_work == []
@@ -113,6 +111,8 @@ def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, r
     assert (run_folder / "weights.pt").read_bytes() != weights
     assert "bench is not done" in amc("report", run_folder).last_line
     assert amc("bench", run_folder, "--json").json()["speedup"] > 0
+    assert amc("bench", run_folder, "--again").code == 0
+    assert at_work == ["finetune", "export", "bench", "bench"]
     facts = amc("report", run_folder, "--json").json()
     assert facts["accuracy_after"] is not None
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]

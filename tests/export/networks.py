@@ -86,6 +86,19 @@ class Tokens(nn.Module):
         return self.head(torch.relu(self.mix(x)).mean(1))
 
 
+class RawParameters(nn.Module):
+    """Convolutions by function, with parameters that belong to no layer's module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(4, 3, 3, 3)), nn.Parameter(torch.randn(5, 4, 1, 1))
+        self.norm1, self.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm1(nn.functional.conv2d(x, self.first)))
+        return self.norm2(nn.functional.conv2d(x, self.second)).mean((2, 3))
+
+
 class TwoAnswers(nn.Module):
     """Logits and a second head, of which only training makes use; and a chunk of the channels."""
 

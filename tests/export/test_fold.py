@@ -19,7 +19,7 @@ from amc_mobile.export.tensor_types import record_types, tensor_types
 def graph(nodes, arrays, shape=(1, 3, 4, 4)):
     """A model from "input" to "logits"."""
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(
             nodes,
             "test",
@@ -30,7 +30,6 @@ def graph(nodes, arrays, shape=(1, 3, 4, 4)):
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=10,
     )
-    return model
 
 
 def run(model, shape=(1, 3, 4, 4)):
@@ -220,3 +219,17 @@ def test_types_are_recorded_without_the_weights():
     record_types(model)
     assert tensor_types(model)["y"].shape == (1, 2, 4, 4)
     assert tensor_types(model)["w"].dtype == np.float32
+
+
+def test_a_new_bias_takes_nobody_elses_name():
+    generator = np.random.default_rng(5)
+    arrays = {"c.weight": floats(generator, 5, 3, 1, 1), "c.bias": floats(generator, 1, 5, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["input", "c.weight"], ["y"]),
+        norm_node("y", "z"),
+        helper.make_node("Add", ["z", "c.bias"], ["logits"]),
+    ]
+    model = graph(nodes, arrays | norm_arrays(generator, 5))
+    before = run(model)
+    fold_batch_norms(model)
+    np.testing.assert_allclose(run(model), before, rtol=1e-4, atol=1e-5)

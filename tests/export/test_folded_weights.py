@@ -13,7 +13,15 @@ from onnx import numpy_helper
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import export, parity
 from amc_mobile.export.weights import folded_weights
-from tests.export.networks import SHAPE, LinearNorm, PreActivation, SharedConvolution, Tokens, exported_tiny
+from tests.export.networks import (
+    SHAPE,
+    LinearNorm,
+    PreActivation,
+    RawParameters,
+    SharedConvolution,
+    Tokens,
+    exported_tiny,
+)
 
 
 def changed(module):
@@ -35,7 +43,7 @@ def filled(model, arrays):
     return copied
 
 
-@pytest.mark.parametrize("network", [PreActivation, SharedConvolution, LinearNorm, Tokens])
+@pytest.mark.parametrize("network", [PreActivation, SharedConvolution, LinearNorm, RawParameters, Tokens])
 def test_the_filled_graph_equals_the_changed_module(network):
     module, model = exported_tiny(network)
     other = changed(module)

@@ -20,6 +20,7 @@ from tests.export.networks import (
     DataDependent,
     LinearNorm,
     PreActivation,
+    RawParameters,
     ReadTwice,
     SharedConvolution,
     Tokens,
@@ -27,7 +28,7 @@ from tests.export.networks import (
     exported_tiny,
 )
 
-TINY_NETWORKS = [PreActivation, SharedConvolution, ReadTwice, LinearNorm, Tokens, TwoAnswers]
+TINY_NETWORKS = [PreActivation, SharedConvolution, ReadTwice, LinearNorm, RawParameters, Tokens, TwoAnswers]
 
 
 def metadata(model, key):

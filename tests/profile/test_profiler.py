@@ -10,6 +10,7 @@ import pytest
 from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import width_grid
+from amc_mobile.device.host import HostDevice
 from amc_mobile.errors import DeviceError
 from amc_mobile.graph.trace import trace
 from amc_mobile.graph.traced import first_channels
@@ -130,7 +131,9 @@ def test_a_killed_profile_goes_on_to_the_same_table(tmp_path: Path, killed_after
     resumed = made(residual_network, going_on, checkpoint=checkpoint)
     assert resumed == uninterrupted
     assert going_on.calls == 8 - killed_after
-    assert not checkpoint.exists()
+    idle = AnalyticDevice(noise=0.02)
+    assert made(residual_network, idle, checkpoint=checkpoint) == uninterrupted
+    assert idle.calls == 0
 
 
 @pytest.mark.parametrize("change", [{"model": "another"}, {"seed": 1}, {"network": projected_network}])
@@ -202,6 +205,11 @@ def test_identity_is_the_structure():
     assert len({identity(), identity(channels=40), identity(kernel=1)}) == 3
 
 
+def test_a_network_has_the_same_identity_before_and_after_it_is_traced(exported):
+    model = exported("digits")
+    assert structure_sha256(trace(model, "digits").model) == structure_sha256(model)
+
+
 def test_identity_does_not_depend_on_intermediate_names():
     model = residual_network().model
     renamed = type(model)()
@@ -220,3 +228,19 @@ def test_settings_beyond_the_grid_are_priced_conservatively():
     coarse = made(residual_network, min_keep_ratio=0.5, round_to=16)
     assert coarse.latency_us(network, tiny) >= table.latency_us(network, tiny)
     assert dataclasses.replace(coarse).widths != table.widths
+
+
+def test_the_real_runtime_makes_a_table():
+    """No times are judged: a table comes out whose layers all have a price, that adds up and never falls."""
+    config = ProfileConfig(carriers=6, rounds=1, runs=5, warmups=1, min_time_s=0.0)
+    traced = concatenated_network()
+    table = made(concatenated_network, HostDevice(), config)
+    assert table.device.runtime.startswith("onnxruntime")
+    for layer in traced.network.layers:
+        assert table.layer_us(layer.name, layer.in_channels, layer.out_channels) >= 0.0
+    full = traced.network.full().kept
+    layers = sum(table.layer_us(one.name, one.in_channels, one.out_channels) for one in traced.network.layers)
+    assert table.latency_us(traced.network, full) == pytest.approx(layers + table.rest_us)
+    assert table.latency_us(traced.network, full) > 0.0
+    assert all(row.is_monotone() for row in table.rows)
+    assert table.evidence["measured_us"]["full"] > 0.0

@@ -1,0 +1,106 @@
+"""Four parts, never an image in two of them, the same ones for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_mobile.config import DataConfig
+from amc_mobile.errors import DataError
+from amc_mobile.models.splits import make_splits
+from amc_mobile.models.zoo import find
+
+PARTS = ("train", "search", "calibration", "test")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """40 images; 30 + 10 divided; 12 others."""
+    folder = tmp_path_factory.mktemp("data")
+    images = np.zeros((40, 4, 4), np.uint8)
+    labels = np.arange(40) % 5
+    np.savez(folder / "whole.npz", images=images, labels=labels)
+    np.savez(
+        folder / "divided.npz",
+        train_images=images[:30],
+        train_labels=labels[:30],
+        test_images=images[30:],
+        test_labels=labels[30:],
+    )
+    np.savez(folder / "other.npz", images=images[:12], labels=labels[:12])
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def indices(splits):
+    return {part: getattr(splits, part).indices for part in PARTS}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    name=st.sampled_from(["whole", "divided"]),
+    search=st.integers(1, 12),
+    calibration=st.integers(1, 12),
+    test=st.none() | st.integers(1, 12),
+    train=st.none() | st.integers(0, 12),
+    seed=st.integers(0, 9),
+)
+def test_parts_are_disjoint_and_as_large_as_wanted(files, name, search, calibration, test, train, seed):
+    config = DataConfig(
+        name=files[name], search_images=search, calibration_images=calibration, test_images=test, train_images=train
+    )
+    try:
+        parts = indices(make_splits(config, seed))
+    except DataError as error:
+        assert search + calibration + (test or 1) + (train or 0) > 30, error  # else there are enough
+        return
+    together = np.concatenate(list(parts.values()))
+    assert len(np.unique(together)) == len(together)
+    assert (len(parts["search"]), len(parts["calibration"])) == (search, calibration)
+    assert test is None or len(parts["test"]) == test
+    assert train is None or len(parts["train"]) == train
+    assert test is not None or len(parts["test"]) > 0
+    again = indices(make_splits(config, seed))
+    assert all(np.array_equal(parts[part], again[part]) for part in PARTS)
+    if name == "divided":
+        assert parts["test"].min() >= 30 > max(parts[part].max(initial=0) for part in PARTS[:3])
+
+
+def test_digits_are_divided_into_four():
+    splits = make_splits(DataConfig(search_images=300, calibration_images=200), 0)
+    assert [len(getattr(splits, part)) for part in PARTS] == [848, 300, 200, 449]
+    assert splits.test.labels.shape == (449,)
+    assert splits.search.tensors(find("digits").preprocessing).shape == (300, 1, 32, 32)
+
+
+def test_another_seed_gives_other_parts(files):
+    config = DataConfig(name=files["whole"], search_images=10, calibration_images=10)
+    assert indices(make_splits(config, 1))["test"].tolist() != indices(make_splits(config, 2))["test"].tolist()
+
+
+def test_fewer_training_images_do_not_move_the_test_images(files):
+    config = DataConfig(name=files["whole"], search_images=5, calibration_images=5, test_images=8)
+    less = config.model_copy(update={"train_images": 3})
+    assert indices(make_splits(config, 1))["test"].tolist() == indices(make_splits(less, 1))["test"].tolist()
+
+
+def test_a_second_source_is_only_for_testing(files):
+    config = DataConfig(name=files["whole"], test=files["other"], search_images=20, calibration_images=20)
+    splits = make_splits(config, 0)
+    assert (len(splits.train), len(splits.test)) == (0, 12)
+    assert splits.test.images.name == files["other"]
+    config = DataConfig(name=files["whole"], test=files["divided"], search_images=1, calibration_images=1)
+    assert make_splits(config, 0).test.indices.tolist() == list(range(30, 40))
+
+
+def test_the_same_source_twice_is_refused(files):
+    with pytest.raises(DataError, match=r"data.test is data.name"):
+        make_splits(DataConfig(name=files["whole"], test=files["whole"]), 0)
+
+
+def test_too_few_images_are_counted(files):
+    config = DataConfig(name=files["whole"], search_images=25, calibration_images=10)
+    with pytest.raises(DataError, match="has 40 images, 5 of them left for calibration, which wants 10") as caught:
+        make_splits(config, 0)
+    assert "data.search_images (25)" in str(caught.value)
