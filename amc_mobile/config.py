@@ -85,6 +85,7 @@ class SearchConfig(_Section):
     random_policies: int = Field(10, ge=0, description="random policies on the budget, among the opponents")
     sensitivity_points: int = Field(5, ge=1, description="widths at which each group alone is evaluated")
     warm_start: bool = Field(True, description="begin from the opponents' policies; false: AMC as published")
+    warm_sigma: float = Field(0.05, ge=0, description="with warm_start: replaces noise_sigma, the actor begins good")
     local_share: float = Field(
         0.5, ge=0, le=1, description="with warm_start: share of the episodes that explore around the best policy so far"
     )
@@ -106,10 +107,12 @@ class SearchConfig(_Section):
 class PruneConfig(_Section):
     """How channels are chosen and the rest is repaired."""
 
-    importance: Literal["l1", "activation"] = "l1"
-    reconstruct: bool = True
-    points_per_image: int = Field(10, ge=1, description="sampled output positions per calibration image (paper: 10)")
-    ridge: float = Field(1e-7, ge=0, description="relative to the Gram matrix's mean diagonal")
+    importance: Literal["reconstruction", "activation", "l1"] = Field(
+        "reconstruction", description="what least squares cannot repair; 'l1' is the paper's"
+    )
+    reconstruct: bool = Field(True, description="refit by least squares what is left of every layer")
+    points_per_image: int = Field(30, ge=1, description="sampled output positions per calibration image (paper: 10)")
+    ridge: float = Field(1e-3, ge=0, description="relative to the Gram matrix's mean diagonal")
 
 
 class FinetuneConfig(_Section):

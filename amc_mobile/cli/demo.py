@@ -11,7 +11,6 @@ from amc_mobile.config import (
     FinetuneConfig,
     ModelConfig,
     ProfileConfig,
-    PruneConfig,
     RunConfig,
     SearchConfig,
 )
@@ -27,7 +26,6 @@ def demo_config() -> RunConfig:
         profile=ProfileConfig(carriers=12, rounds=3, min_time_s=0.3, force=True),
         budget=BudgetConfig(latency=0.5),
         search=SearchConfig(episodes=150, warmup_episodes=40, round_to=8),
-        prune=PruneConfig(ridge=1e-4),
         finetune=FinetuneConfig(epochs=10),
         bench=BenchConfig(rounds=9, min_time_s=0.3),
     )

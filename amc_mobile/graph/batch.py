@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.prepare import activations, attributes
+
+_DEFAULT_AXIS = {"Concat": 0, "Gather": 0, "Split": 0, "Flatten": 1}
+_AXES_INPUT = {"Squeeze": 1, "Unsqueeze": 1, "ReduceMean": 1, "ReduceSum": 1, "ReduceMax": 1, "Slice": 3}
 
 
 def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
@@ -27,23 +32,27 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     return copy
 
 
-def _check(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> None:
-    values = attributes(node)
-    moves = {
-        "Transpose": lambda: next(iter(values.get("perm", [1]))) != 0,
-        "Concat": lambda: values["axis"] == 0 or any(name in stored for name in node.input),
-        "Gather": lambda: values.get("axis", 0) == 0,
-        "Split": lambda: values.get("axis", 0) == 0,
-        "Flatten": lambda: values.get("axis", 1) != 1,
-        "Gemm": lambda: bool(values.get("transA", 0)),
-    }
-    axis_input = {"Squeeze": 1, "Unsqueeze": 1, "ReduceMean": 1, "ReduceSum": 1, "ReduceMax": 1, "Slice": 3}
-    position = axis_input.get(node.op_type)
-    bad = moves.get(node.op_type, lambda: False)()
-    if position is not None and len(node.input) > position and node.input[position] in stored:
-        bad = bad or 0 in numpy_helper.to_array(stored[node.input[position]]).tolist()
-    if bad:
+def _check(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> None:
+    if _moves_batch(node, stored):
         raise GraphError(f"{node.op_type} {node.name} moves the batch axis: this network runs one image at a time")
+
+
+def _moves_batch(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
+    values = attributes(node)
+    if node.op_type == "Transpose":
+        return not values.get("perm") or values["perm"][0] != 0
+    if node.op_type == "Gemm":
+        return bool(values.get("transA", 0))
+    if node.op_type == "Concat" and any(name in stored for name in node.input):
+        return True
+    if node.op_type in _DEFAULT_AXIS:
+        return bool(values.get("axis", _DEFAULT_AXIS[node.op_type]) == 0)
+    position = _AXES_INPUT.get(node.op_type, len(node.input))
+    return position < len(node.input) and 0 in _axes(node.input[position], stored)
+
+
+def _axes(name: str, stored: Mapping[str, onnx.TensorProto]) -> list[int]:
+    return numpy_helper.to_array(stored[name]).reshape(-1).tolist() if name in stored else []
 
 
 def _free_batch(constant: onnx.TensorProto, node: onnx.NodeProto, batch: int) -> None:

@@ -19,7 +19,7 @@ from amc_mobile.prune.gram import Grams
 from amc_mobile.prune.layout import channel_columns, input_axis, refittable, to_matrix
 from amc_mobile.prune.least_squares import absolute_ridge, factorise, inverted
 from amc_mobile.prune.moments import WIDEST_GRAM, Float
-from amc_mobile.prune.saliency import output_sensitivities
+from amc_mobile.prune.saliency import error_weights
 from amc_mobile.types import Layer
 
 Ids = NDArray[np.int64]
@@ -42,7 +42,8 @@ class Consumer(Protocol):
 class RefittedConsumer:
     """A consumer whose other weights make up for what is removed.
 
-    `inverse` is P (C * taps, C * taps) on the group's columns, `weight` (C * taps, out) with each output times √S.
+    `inverse` is P (C * taps, C * taps) on the group's columns, `weight` (C * taps, out) times the root of what an error
+    on each output weighs.
     """
 
     def __init__(self, inverse: Float, weight: Float, taps: int, rows: int) -> None:
@@ -105,30 +106,30 @@ def eliminate(consumers: Sequence[Consumer], channels: int) -> Ids:
 def rank_by_elimination(traced: TracedGraph, grams: Grams) -> dict[int, Ids]:
     """For every prunable group that a refittable layer reads, its channels from most to least important."""
     problems = refittable(traced)
-    sensitivities = output_sensitivities(traced, grams)
+    errors = error_weights(traced, grams)
     last = {span.group: weight for weight, layers in problems.items() for span in layers[0].in_spans}
     waiting: dict[int, list[Consumer]] = {}
     ranking: dict[int, Ids] = {}
     for weight, layers in problems.items():
-        for group, consumer in _consumers(traced, grams, layers[0], sensitivities[weight]).items():
+        for group, consumer in _consumers(traced, grams, layers[0], errors[weight]).items():
             waiting.setdefault(group, []).append(consumer)
             if last[group] == weight:  # every reader is known: rank the group and forget the matrices
                 ranking[group] = eliminate(waiting.pop(group), traced.network.groups[group].channels)
     return ranking
 
 
-def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, sensitivity: Float) -> dict[int, Consumer]:
+def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, error_weight: Float) -> dict[int, Consumer]:
     """The layer as a consumer of each prunable group that it reads."""
     gram, axis = grams.layers[layer.weight], input_axis(traced, layer)
     axis_map = traced.axes[layer.weight][axis]
     original = traced.weight(layer.weight)
-    weight = to_matrix(original, axis) * np.sqrt(sensitivity)
+    weight = to_matrix(original, axis) * np.sqrt(error_weight)
     inverse = None
     if gram.columns <= WIDEST_GRAM:
         moments = gram.gram()[:-1, :-1] if layer.bias is None else gram.centred()[1]
         inverse = inverted(factorise(moments, absolute_ridge(_RIDGE, np.diagonal(moments))))
     found: dict[int, Consumer] = {}
-    for group in np.unique(axis_map.group).tolist():
+    for group in {span.group for span in layer.in_spans}:
         if traced.network.groups[group].prunable:
             channels = traced.network.groups[group].channels
             here = np.flatnonzero(axis_map.group == group)

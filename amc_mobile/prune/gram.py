@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from amc_mobile.device.protocol import Progress
-from amc_mobile.errors import DataError, RunFolderError
+from amc_mobile.errors import DataError, GraphError, RunFolderError
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.layout import refittable
@@ -99,18 +99,20 @@ def collect(
             f"{', '.join(map(str, traced.network.input_shape[-3:]))}); give at least one image of that size"
         )
     sites = _sites(traced, points_per_image, seed, len(images))
+    if not sites:
+        return Grams({}, len(images))
     session = _session(traced, [layer.input for site in sites for layer in site.layers], threads)
-    names = [item.name for item in session.get_outputs()]
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
-        padded = np.zeros((_BATCH, *images.shape[1:]), np.float32)
-        padded[: len(batch)] = batch
-        outputs = session.run(names, {session.get_inputs()[0].name: padded}) if sites else []
-        tensors = {name: tensor[: len(batch)] for name, tensor in zip(names, outputs, strict=True)}
+    names, entry = [item.name for item in session.get_outputs()], session.get_inputs()[0]
+    batch = entry.shape[0]
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        padded = np.zeros((batch, *images.shape[1:]), np.float32)
+        padded[: len(part)] = part
+        tensors = dict(zip(names, session.run(names, {entry.name: padded}), strict=True))
         for site in sites:
-            site.add(tensors)
+            site.add(tensors, batch, len(part))
         if progress is not None:
-            progress(start + len(batch), len(images), "calibration images")
+            progress(start + len(part), len(images), "calibration images")
     return Grams({site.weight: site.finish() for site in sites}, len(images))
 
 
@@ -126,12 +128,16 @@ class _Site:
         self._generator = np.random.default_rng(seed)
         self._accumulator: Accumulator | None = None
 
-    def add(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Samples one batch of images from the layers' input tensors."""
-        rows = [self._sample(*pair, tensors) for pair in zip(self.layers, self._windows, strict=True)]
+    def add(self, tensors: Mapping[str, NDArray[np.float32]], batch: int, count: int) -> None:
+        """Samples the first `count` images of a batch from the layers' input tensors."""
+        rows = []
+        for layer, window in zip(self.layers, self._windows, strict=True):
+            tensor = tensors[layer.input]
+            if layer.kind == "linear":  # (batch, K), (batch, tokens, K), or (tokens, 1, K) where the batch is 1
+                tensor = tensor.reshape(batch, -1, tensor.shape[-1])
+            rows.append(self._sample(layer, window, tensor[:count]))
         if self._accumulator is None:
-            per_image = sum(map(len, rows)) // len(tensors[self.layers[0].input])
-            self._accumulator = Accumulator(rows[0].shape[1], per_image * self._images)
+            self._accumulator = Accumulator(rows[0].shape[1], sum(map(len, rows)) // count * self._images)
         for item in rows:
             self._accumulator.add(item)
 
@@ -141,10 +147,9 @@ class _Site:
             raise ValueError(f"no image has reached {self.weight}")
         return self._accumulator.finish()
 
-    def _sample(self, layer: Layer, window: Window, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        tensor = tensors[layer.input]
+    def _sample(self, layer: Layer, window: Window, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         if layer.kind == "linear":
-            return linear_rows(tensor, self._positions(len(tensor), math.prod(tensor.shape[1:-1])))
+            return linear_rows(tensor, self._positions(len(tensor), tensor.shape[1]))
         height, width = layer.out_hw
         return conv_rows(tensor, window, width, self._positions(len(tensor), height * width))
 
@@ -168,12 +173,14 @@ def _window(layer: Layer, node: onnx.NodeProto) -> Window:
 
 def _session(traced: TracedGraph, tensors: list[str], threads: int | None) -> onnxruntime.InferenceSession:
     """The original network, answering the named tensors instead of its logits."""
-    model = with_batch(traced.model, _BATCH)
-    if tensors:
-        del model.graph.output[:]
-        model.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(tensors)
-        )
+    try:
+        model = with_batch(traced.model, _BATCH)
+    except GraphError:  # a network that runs one image at a time
+        model = with_batch(traced.model, 1)
+    del model.graph.output[:]
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(tensors)
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.log_severity_level = 3

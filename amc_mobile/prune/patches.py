@@ -39,9 +39,8 @@ def conv_rows(images: np.ndarray, window: Window, out_width: int, positions: np.
 
 
 def linear_rows(inputs: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Sampled input rows of a linear layer. inputs: (N, ..., K); positions: (N, P) over the axes in between."""
-    flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
-    rows: np.ndarray = flat[np.arange(len(flat))[:, None], positions]
+    """Sampled input rows of a linear layer, (N * P, K). inputs: (N, tokens, K); positions: (N, P) among the tokens."""
+    rows: np.ndarray = inputs[np.arange(len(inputs))[:, None], positions]
     return rows.reshape(-1, inputs.shape[-1])
 
 

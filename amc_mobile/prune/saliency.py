@@ -34,19 +34,22 @@ class _Reader:
     variance: NDArray[Any]
 
 
-def output_sensitivities(traced: TracedGraph, grams: Grams) -> Mapping[str, Float]:
-    """S of every output of every refittable layer, (out,), by the name of the layer's weight."""
+def error_weights(traced: TracedGraph, grams: Grams) -> Mapping[str, Float]:
+    """What a squared error on every output of every refittable layer weighs, (out,), by the name of the layer's weight.
+
+    Scaled so that each layer's own variance weighs one: between layers, errors count relative to what there is.
+    """
     readers: defaultdict[int, list[_Reader]] = defaultdict(list)
-    sensitivities: dict[str, Float] = {}
-    for weight, layers in reversed(refittable(traced).items()):
-        gram = grams.layers[weight]
-        matrix = to_matrix(traced.weight(weight), input_axis(traced, layers[0]))
+    weights: dict[str, Float] = {}
+    for name, layers in reversed(refittable(traced).items()):
+        gram = grams.layers[name]
+        matrix = to_matrix(traced.weight(name), input_axis(traced, layers[0]))
         variance = gram.output_variances(matrix)
         variance = np.maximum(variance, _FLOOR * variance.max() or 1.0)
-        sensitivities[weight] = _of_outputs(traced, layers[0], variance, readers)
-        columns = np.square(matrix, dtype=np.float64) @ sensitivities[weight]
-        _read(traced, layers[0], columns, gram.variances(), readers)
-    return sensitivities
+        sensitivity = _of_outputs(traced, layers[0], variance, readers)
+        _read(traced, layers[0], np.square(matrix, dtype=np.float64) @ sensitivity, gram.variances(), readers)
+        weights[name] = sensitivity / (sensitivity @ variance or 1.0)
+    return weights
 
 
 def _of_outputs(traced: TracedGraph, layer: Layer, variance: Float, readers: Mapping[int, list[_Reader]]) -> Float:
@@ -72,7 +75,7 @@ def _read(
     axis_map = traced.axes[layer.weight][input_axis(traced, layer)]
     by_position = columns.reshape(len(axis_map.group), -1).sum(axis=1)
     spread = variance.reshape(len(axis_map.group), -1).mean(axis=1)
-    for group in np.unique(axis_map.group).tolist():
+    for group in {span.group for span in layer.in_spans}:
         here = axis_map.group == group
         channel, channels = axis_map.channel[here], traced.network.groups[group].channels
         count = np.bincount(channel, minlength=channels)

@@ -11,13 +11,17 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from amc_mobile.cost.price import CostFunction
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import BudgetError
 from amc_mobile.types import Metric, NetworkGraph, Policy
 
-CostFunction = Callable[[Sequence[int]], float]
 Widths = tuple[int, ...]
 LANDING = 0.98  # an episode ends at 98-100 % of the limit wherever the grid of widths is fine enough
+_HALVINGS = 40  # of the scale in `project`: far finer than any grid of widths
 
 _CONFIG_KEYS: dict[Metric, str] = {"latency_us": "latency", "macs": "macs", "params": "params", "bytes": "bytes"}
 
@@ -63,6 +67,11 @@ class Walls:
             kept[group.index] = width
         return Policy(tuple(kept))
 
+    def ratios(self, widths: Sequence[int]) -> NDArray[np.float32]:
+        """Widths as the keep ratios that an agent would have answered, (T,)."""
+        shares = [width / full for width, full in zip(widths, self.channels, strict=True)]
+        return np.array(shares, np.float32)
+
     def cost(self, widths: Sequence[int]) -> float:
         """What the widths cost, in the budget's metric."""
         return self._price(self.policy(widths).kept)
@@ -90,10 +99,17 @@ class Walls:
         Channels that cost nothing (the table is a staircase) are kept.
         """
         step = len(decided)
-        grid, wanted = self.grids[step], action * self.channels[step]
+        grid = self.grids[step]
         lower, upper = self._bound_indices(decided)
-        nearest = min(range(len(grid)), key=lambda index: (abs(grid[index] - wanted), -grid[index]))
+        nearest = grid.index(_nearest(grid, action * self.channels[step]))
         return grid[self._raise_for_free(decided, max(lower, min(upper, nearest)), upper)]
+
+    def carried_out(self, widths: Sequence[int]) -> Widths:
+        """What an episode ends with that asks for these widths, one after the other."""
+        decided: list[int] = []
+        for wanted, full in zip(widths, self.channels, strict=True):
+            decided.append(self.choose(decided, wanted / full))
+        return tuple(decided)
 
     def holds(self, widths: Sequence[int]) -> bool:
         """Whether every width is on its grid and the cost within the limit."""
@@ -109,7 +125,7 @@ class Walls:
         if tuple(proposal) == rounded and self.floor <= self.cost(rounded) <= self.limit:
             return rounded
         low, high = 0.0, max(full / max(width, 1e-9) for full, width in zip(self.channels, proposal, strict=True))
-        for _ in range(60):  # halvings: the scale is then exact to a double's last digits
+        for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.cost(self._scaled(proposal, middle)) <= self.limit else (low, middle)
         wanted = [high * width / full for full, width in zip(self.channels, proposal, strict=True)]
@@ -146,10 +162,7 @@ class Walls:
         return bisect_right(grid, self.most(now), index, end, key=lambda width: self.most([*decided, width])) - 1
 
     def _scaled(self, proposal: Sequence[float], scale: float) -> Widths:
-        return tuple(
-            min(grid, key=lambda allowed, wanted=scale * width: (abs(allowed - wanted), -allowed))  # type: ignore[misc]
-            for grid, width in zip(self.grids, proposal, strict=True)
-        )
+        return tuple(_nearest(grid, scale * width) for grid, width in zip(self.grids, proposal, strict=True))
 
     def _with(self, widths: Sequence[int], step: int, width: int) -> float:
         return self.cost([*widths[:step], width, *widths[step + 1 :]])
@@ -162,6 +175,13 @@ class Walls:
             f"set budget.{_CONFIG_KEYS[metric]} to {share:.3f} or more, "
             f"or search.min_keep_ratio below {min_keep_ratio:g}"
         )
+
+
+def _nearest(grid: Widths, wanted: float) -> int:
+    """The width next to `wanted`; half way between two, the wider one."""
+    above = min(bisect_left(grid, wanted), len(grid) - 1)
+    below = max(above - 1, 0)
+    return grid[below] if wanted - grid[below] < grid[above] - wanted else grid[above]
 
 
 def in_words(value: float, metric: Metric) -> str:

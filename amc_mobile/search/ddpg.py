@@ -9,9 +9,9 @@ What differs from textbook DDPG (Lillicrap et al. 2016):
       y = R - b + gamma * Q'(s', mu'(s')),    loss = mean (y - Q(s, a))^2;
 * one update for each step of an episode, after the warm-up.
 
-The walls (budget.py) belong to the environment: the replay holds the actor's own answers, as in the authors' code.
-Everything that makes the next number different is in `state_dict()`: a resumed agent equals an uninterrupted one, bit
-for bit.
+The replay holds the ratios that were carried out, after walls and rounding, so that Q learns about real networks; on
+toy problems that learns more surely than the actor's raw answers, which the authors' code stores. Everything that makes
+the next number different is in `state_dict()`: a resumed agent equals an uninterrupted one, bit for bit.
 """
 
 from __future__ import annotations
@@ -115,13 +115,25 @@ class DDPG:
             mean = float(self.actor(torch.from_numpy(state)[None]))
         return truncated_normal(mean, sigma, self.rng)
 
-    def sigma(self, episode: int, warmup: int) -> float:
-        """Width of the exploration noise: constant while warming up, then decaying once per episode."""
-        return self.config.noise_sigma * self.config.noise_decay ** max(0, episode - warmup)
+    def sigma(self, episode: int, warmup: int, start: float | None = None) -> float:
+        """Width of the exploration noise: constant while warming up, then decaying once per episode.
+
+        It begins at `start`; without one at the config's `noise_sigma`, as published.
+        """
+        first = self.config.noise_sigma if start is None else start
+        return first * self.config.noise_decay ** max(0, episode - warmup)
 
     def remember(self, states: NDArray[np.float32], actions: NDArray[np.float32], reward: float) -> None:
         """Stores an episode: states (T + 1, features), the T actions carried out, and what it was worth."""
         self.replay.add(states, actions, reward)
+
+    def imitate(self, states: NDArray[np.float32], actions: NDArray[np.float32]) -> None:
+        """Teaches the actor to answer `actions` (T,) in `states` (T, features), by least squares. Not in the paper."""
+        seen, wanted = torch.from_numpy(states), torch.from_numpy(actions)[:, None]
+        optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR)
+        for _ in range(_IMITATION_STEPS):
+            _descend(optimiser, functional.mse_loss(self.actor(seen), wanted))
+        self.target_actor.load_state_dict(self.actor.state_dict())
 
     def update(self) -> None:
         """One step for critic and actor on one batch; the targets follow by tau."""
@@ -164,6 +176,7 @@ class DDPG:
         self.rng.bit_generator.state = json.loads(state["rng"])
 
 
+_IMITATION_STEPS, _IMITATION_LR = 300, 1e-3
 _LEARNT = ("actor", "critic", "target_actor", "target_critic", "actor_optimiser", "critic_optimiser")
 
 

@@ -28,7 +28,7 @@ class PruningEnv(gymnasium.Env[State, NDArray[np.float32]]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - gymnasium's own name and shape
 
     def __init__(self, walls: Walls, states: States, evaluator: PolicyEvaluator, reward: Reward) -> None:
-        self._walls = walls
+        self.walls = walls
         self._states = states
         self._evaluator = evaluator
         self._reward = reward
@@ -49,12 +49,12 @@ class PruningEnv(gymnasium.Env[State, NDArray[np.float32]]):
 
     def step(self, action: NDArray[np.float32]) -> tuple[State, float, bool, bool, dict[str, Any]]:
         """Decides the next group. Returns state, reward, terminated, truncated (never), info."""
-        kept = self._walls.choose(self._decided, float(action[0]))
+        kept = self.walls.choose(self._decided, float(action[0]))
         self._decided.append(kept)
         state, info = self._states(self._decided), {"kept": kept}
-        if len(self._decided) < len(self._walls.groups):
+        if len(self._decided) < len(self.walls.groups):
             return state, 0.0, False, False, info
-        policy = self._walls.policy(self._decided)
+        policy = self.walls.policy(self._decided)
         score = self._evaluator.evaluate(policy)
-        end = {"policy": policy, "cost": self._walls.cost(self._decided), "score": score}
+        end = {"policy": policy, "cost": self.walls.cost(self._decided), "score": score}
         return state, self._reward(score), True, False, info | end

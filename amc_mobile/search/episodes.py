@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ Act = Callable[[int, State], float]  # (number of the decision, state) -> preser
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One walk with its end: states (T + 1, features), the T keep ratios answered, and what came of them."""
+    """One walk with its end: states (T + 1, features), the T keep ratios carried out, and what came of them."""
 
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
@@ -35,23 +35,16 @@ def walk(env: PruningEnv, act: Act) -> Episode:
     """Plays one episode. The evaluation at its end is what takes the time."""
     state, info = env.reset()
     states, reward, finished = [state], 0.0, False
-    actions: list[float] = []
     while not finished:
-        actions.append(act(len(actions), state))
-        state, reward, finished, _, info = env.step(np.array(actions[-1:], np.float32))
+        action = np.array([act(len(states) - 1, state)], np.float32)
+        state, reward, finished, _, info = env.step(action)
         states.append(state)
-    return Episode(np.stack(states), np.array(actions, np.float32), env.widths, info["score"], reward)
+    return Episode(np.stack(states), env.walls.ratios(env.widths), env.widths, info["score"], reward)
 
 
 def retrace(states: States, widths: Widths) -> NDArray[np.float32]:
     """The states that a policy passes through, (T + 1, features), without evaluating it."""
     return np.stack([states(widths[:step]) for step in range(len(widths) + 1)])
-
-
-def ratios(walls: Walls, widths: Sequence[int]) -> NDArray[np.float32]:
-    """Widths as the keep ratios that an agent would have answered, (T,)."""
-    shares = [width / full for width, full in zip(widths, walls.channels, strict=True)]
-    return np.array(shares, np.float32)
 
 
 def nearby(
@@ -62,7 +55,7 @@ def nearby(
     Few at a time, because most changes to a good policy harm it and many at once hide the one that helps. Draws again
     while the policy is already known, with ever more groups changing, so that small networks come to an end too.
     """
-    before = ratios(walls, centre)
+    before = walls.ratios(centre)
     for attempt in range(1, _ATTEMPTS + 1):
         changing = rng.random(len(centre)) < config.local_groups * attempt
         changing[rng.integers(len(centre))] = True
@@ -70,7 +63,8 @@ def nearby(
             truncated_normal(float(ratio), config.local_sigma, rng) if changes else float(ratio)
             for ratio, changes in zip(before, changing, strict=True)
         ]
-        widths = walls.project([ratio * full for ratio, full in zip(after, walls.channels, strict=True)])
+        proposal = walls.project([ratio * full for ratio, full in zip(after, walls.channels, strict=True)])
+        widths = walls.carried_out(proposal)
         if widths not in known:
             break
     return widths

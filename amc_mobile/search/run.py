@@ -5,7 +5,8 @@ The result is the best reward seen, whoever proposed it, with the budget checked
 
 With `warm_start = false` the agent is AMC as published. With `warm_start = true` (our own addition, for searches of a
 hundred episodes rather than the paper's four hundred):
-* the opponents' policies enter the replay before the first episode, as if the agent had answered them;
+* the opponents' policies enter the replay before the first episode, as if the agent had answered them; the actor
+  imitates the best of them, and its noise begins at the smaller `warm_sigma`;
 * a share `local_share` of the episodes explores around the best policy found so far rather than around the actor: noise
   on a few of its keep ratios, scaled back onto the budget. These episodes enter the replay like all others.
 """
@@ -28,7 +29,7 @@ from amc_mobile.search import opponents, sensitivity
 from amc_mobile.search.budget import Walls, Widths, in_words
 from amc_mobile.search.ddpg import DDPG, one_thread
 from amc_mobile.search.env import PruningEnv
-from amc_mobile.search.episodes import Episode, nearby, ratios, retrace, walk
+from amc_mobile.search.episodes import Episode, nearby, retrace, walk
 from amc_mobile.search.evaluator import PolicyEvaluator
 from amc_mobile.search.journal import Journal
 from amc_mobile.search.rewards import REWARDS
@@ -124,10 +125,8 @@ class Search:
         met = [trial for trial in self.journal.trials if trial.phase == "opponent"]
         if self.journal.agent is not None:
             self.agent.load_state_dict(self.journal.agent)
-        elif self.config.warm_start:
-            for trial in met:
-                widths = self._widths(trial)
-                self.agent.remember(retrace(self.states, widths), ratios(self.walls, widths), trial.reward)
+        elif self._warm:
+            self._warm_up_from(met)
         for episode in range(len(self.journal.trials) - len(met), self.config.episodes + 1):
             self._tell_trial(f"episode {min(episode + 1, self.config.episodes)} of {self.config.episodes}")
             started = time.perf_counter()
@@ -136,21 +135,33 @@ class Search:
                 self._learn(episode, played)
             self._record(AGENT, phase, played.widths, played.score, started)
 
+    @property
+    def _warm(self) -> bool:
+        return self.config.warm_start and self.config.opponents
+
+    def _warm_up_from(self, met: list[Trial]) -> None:
+        """Fills the replay with the opponents' policies; the actor starts as the best of them."""
+        for trial in met:
+            widths = self._widths(trial)
+            self.agent.remember(retrace(self.states, widths), self.walls.ratios(widths), trial.reward)
+        best = self._widths(max(met, key=merit))
+        self.agent.imitate(retrace(self.states, best)[:-1], self.walls.ratios(best))
+
     def _play_one(self, episode: int) -> tuple[str, Episode]:
         """One episode and its phase: warmup, explore, local (around the best policy), final (the actor, no noise)."""
         if episode == self.config.episodes:
             return "final", walk(self.env, lambda _, state: self.agent.act(state, sigma=0.0))
         if self._is_local(episode):
             known = {self._widths(trial) for trial in self.journal.trials}
-            aim = nearby(self.walls, self._widths(self._best()), self.config, known, self.agent.rng)
-            return "local", walk(self.env, lambda step, _: float(ratios(self.walls, aim)[step]))
-        sigma = self.agent.sigma(episode, self.warmup)
+            aim = self.walls.ratios(nearby(self.walls, self._widths(self._best()), self.config, known, self.agent.rng))
+            return "local", walk(self.env, lambda step, _: float(aim[step]))
+        sigma = self.agent.sigma(episode, self.warmup, self.config.warm_sigma if self._warm else None)
         phase = "warmup" if episode < self.warmup else "explore"
         return phase, walk(self.env, lambda _, state: self.agent.act(state, sigma))
 
     def _is_local(self, episode: int) -> bool:
         """Whether the episode is one of the evenly spread share that explores around the best policy."""
-        share = self.config.local_share if self.config.warm_start and self.journal.trials else 0.0
+        share = self.config.local_share if self._warm else 0.0
         return int((episode + 1) * share) > int(episode * share)
 
     def _learn(self, episode: int, played: Episode) -> None:

@@ -41,11 +41,13 @@ def without_seconds(folder: Path) -> list[dict[str, object]]:
 def test_a_search_killed_and_interrupted_equals_an_uninterrupted_one(amc, tiny, finished, tmp_path):
     """Network, graph and calibration are those of the finished run: only the search is done anew."""
     whole, broken = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("whole", "broken"))
-    line = ["search", "--config", str(tiny), "--macs", "0.6", "--episodes", "12", "--update"]
+    alone = tmp_path / "alone.toml"
+    alone.write_text(tiny.read_text(encoding="utf-8").replace("[search]", "[search]\nopponents = false"))
+    line = ["search", "--config", str(alone), "--macs", "0.6", "--episodes", "16", "--update"]
     (broken / "trials.jsonl").unlink()  # of the latency search
     code, _ = stop_after(start(line, broken), broken, 3, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    code, said = stop_after(start(line, broken), broken, 12, signal.SIGINT)
+    code, said = stop_after(start(line, broken), broken, 8, signal.SIGINT)
     assert code == 130
     assert said.strip().splitlines()[-1] == "amc: interrupted; type the same command again to resume"
     assert "Traceback" not in said

@@ -19,7 +19,7 @@ CONFIG = SearchConfig(
 
 
 def run(root: Path, kill_at: int | None = None, *, after: bool = False) -> None:
-    """Searches in the folder. SIGKILLs itself just before or after the data of write number `kill_at` is on the disk."""
+    """Searches in the folder. SIGKILLs itself just before or after write number `kill_at` is on the disk."""
     if kill_at is not None:
         _arm(kill_at, after)
     graph = chain([16, 32, 32])

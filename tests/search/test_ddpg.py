@@ -43,6 +43,7 @@ def test_noise_is_constant_then_decays_once_per_episode() -> None:
     agent = DDPG(4, 3, SearchConfig(), 0)
     assert [agent.sigma(episode, 100) for episode in (0, 99, 100)] == [0.5, 0.5, 0.5]
     assert agent.sigma(101, 100) == pytest.approx(0.475)
+    assert agent.sigma(101, 100, 0.1) == pytest.approx(0.095)
     assert agent.sigma(120, 100) == pytest.approx(0.5 * 0.95**20)
 
 
@@ -68,7 +69,7 @@ def test_a_full_replay_forgets_the_oldest() -> None:
 
 
 def test_the_critic_learns_the_papers_target() -> None:
-    """y = R - b + gamma Q'(s', mu'(s')), b the moving average of batch rewards: one step, computed by hand."""
+    """The target is R - b + gamma Q'(s', mu'(s')), b the moving average of batch rewards: one step by hand."""
     agent = filled(1)
     agent.update()  # the baseline exists now
     batch = Replay.sample(agent.replay, SMALL.batch_size, torch.Generator().set_state(agent.generator.get_state()))
@@ -131,6 +132,14 @@ def test_it_finds_the_best_action_of_a_one_step_task() -> None:
             for _ in range(3):
                 agent.update()
     assert agent.act(state, 0.0) == pytest.approx(0.8, abs=0.1)
+
+
+def test_it_imitates_a_policy() -> None:
+    agent, rng = DDPG(4, 3, SearchConfig(hidden=64), 0), np.random.default_rng(3)
+    states, actions = rng.random((3, 4), dtype=np.float32), np.array([0.9, 0.3, 0.6], np.float32)
+    agent.imitate(states, actions)
+    assert [agent.act(state, 0.0) for state in states] == pytest.approx(list(actions), abs=0.05)
+    assert all(map(torch.equal, agent.actor.parameters(), agent.target_actor.parameters()))
 
 
 def test_threads_are_given_back() -> None:

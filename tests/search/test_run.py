@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from amc_mobile.config import SearchConfig
@@ -23,7 +22,7 @@ from amc_mobile.search.run import search
 from amc_mobile.types import Budget, NetworkGraph, Policy, Score, SearchResult, Trial
 
 from . import killed
-from .networks import Separable, chain, macs
+from .networks import Conv, Coupled, Separable, chain, macs, network
 
 WEIGHTS = [3.0, 0.1, 1.0, 0.05, 4.0, 0.3]
 QUICK = SearchConfig(
@@ -58,28 +57,35 @@ def lines(root: Path) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------------------------------------------------- learning
 
 
-def test_the_published_agent_beats_uniform_and_random(graph: NetworkGraph, tmp_path: Path) -> None:
-    """AMC as published, no warm start: 250 episodes against as many random policies, on a problem with known answer."""
+def test_the_published_agent_beats_uniform_and_random(tmp_path: Path) -> None:
+    """AMC as published against uniform and as many random policies: narrow groups hurt, wide ones hardly do."""
+    channels = [3, *([32, 96] * 6), 10]
+    graph = network(channels, [Conv(group, group + 1) for group in range(len(channels) - 1)])
     config = SearchConfig(
-        episodes=250, warmup_episodes=60, warm_start=False, hidden=128, random_policies=250, reward="kl"
+        episodes=180, warmup_episodes=50, warm_start=False, hidden=64, random_policies=180, reward="kl"
     )
-    result, trials = run(graph, tmp_path, config)
+    evaluator = Separable(graph, [3.0, 0.2] * 6)
+    result, trials = run(graph, tmp_path, config, seed=1, evaluator=evaluator, budget=budget_of(graph, 0.4))
     own = [trial.reward for trial in trials if trial.agent == "ddpg"]
     others = {trial.agent: trial.reward for trial in result.opponents}
-    assert max(own) > 0.5 * others["uniform"]  # less than half of uniform's loss
-    assert max(own) > others["random"]
-    assert np.mean(own[-50:]) > 0.5 * np.mean(own[:60])  # it is the learning that helps, not the number of draws
+    assert max(own) > 0.25 * others["uniform"]  # a quarter of the loss
+    assert max(own) > 0.5 * others["random"]
+    assert max(own) > 0.5 * max(own[:50])  # and it is not the warm-up's luck
     assert trials[-1].phase == "final"
-    assert trials[-1].reward > np.median(own[:60])
+    assert trials[-1].reward > 0.5 * others["random"]
 
 
-def test_a_warm_start_improves_on_every_opponent(graph: NetworkGraph, tmp_path: Path) -> None:
-    result, trials = run(graph, tmp_path, SearchConfig(episodes=60, hidden=16, reward="kl"))
+def test_a_warm_start_improves_on_every_opponent(tmp_path: Path) -> None:
+    """Groups that harm each other: the greedy opponent's sensitivities cannot know, the episodes find out."""
+    graph = network([3, *[64] * 12, 10], [Conv(group, group + 1) for group in range(13)])
+    evaluator = Coupled(graph, [3, 0.2, 1, 0.5, 2, 0.1] * 2)
+    result, trials = run(graph, tmp_path, SearchConfig(episodes=60, hidden=16, reward="kl"), evaluator=evaluator)
     others = {trial.agent: trial.reward for trial in result.opponents}
     assert list(others) == ["uniform", "shallow", "deep", "random", "sensitivity", "greedy"]
     assert result.best.agent == "ddpg"
-    assert result.best.reward > max(others.values())
-    assert sum(trial.phase == "local" for trial in trials) == 30
+    assert result.best.reward > 0.75 * max(others.values())
+    local = [trial.kept for trial in trials if trial.phase == "local"]
+    assert len(set(local)) == len(local) == 30  # none was evaluated twice
 
 
 # ------------------------------------------------------------------------------------------------- what is recorded
@@ -197,7 +203,7 @@ def test_a_search_is_only_continued_under_its_settings(
 
 def test_another_network_is_another_search(graph: NetworkGraph, tmp_path: Path) -> None:
     run(graph, tmp_path)
-    with pytest.raises(RunFolderError, match="network was .*; costs was "):
+    with pytest.raises(RunFolderError, match=r"network was .*; costs was "):
         run(chain([16, 32, 32, 64, 64, 48]), tmp_path, budget=budget_of(graph))
 
 
@@ -209,7 +215,7 @@ def test_threads_do_not_make_another_search(graph: NetworkGraph, tmp_path: Path)
 def test_kill_minus_nine_at_any_write_loses_nothing(tmp_path: Path) -> None:
     """Real SIGKILLs: before and after chosen writes reach the disk, and at moments chosen by chance."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.search.killed"])
+    processes.set_forkserver_preload(["amc_mobile.search.run", "torch._dynamo", "tests.search.killed"])
 
     def start(*arguments: object, **options: object) -> multiprocessing.process.BaseProcess:
         process = processes.Process(target=killed.run, args=(tmp_path / "killed", *arguments), kwargs=options)
@@ -219,7 +225,7 @@ def test_kill_minus_nine_at_any_write_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     killed.run(tmp_path / "whole")
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311
     for write in (1, 2, 3, 5, 7, 8, 9, 10, 5):
         process = start(write, after=chance.random() < 0.5)
         process.join()

@@ -1,0 +1,80 @@
+"""Writes down what finished runs found: raw facts in benchmarks/raw/NAME.json, and all of them in RESULTS.md.
+
+    python benchmarks/collect.py runs/demo runs/mobilenet_v2 runs/resnet56
+
+Every number in RESULTS.md and in the README comes from a file in raw/; each file names the command that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RAW = HERE / "raw"
+HEAD = """# Results
+
+Written by `python benchmarks/collect.py RUN ...` from finished runs; the raw facts of each row lie in `raw/`.
+Accuracy is top-1 on test images that the search never saw, before any fine-tuning unless the last column says so.
+"Uniform" prunes every group by the same ratio, on the same budget, with the same least-squares repair.
+
+| run | budget | top-1 before | pruned | uniform | fine-tuned | latency, ms | speed-up (95 %) | predicted | table error |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """The facts of one run folder, without its raw timings (they stay in the run's own comparison.json)."""
+    files = {
+        name: json.loads((run / f"{name}.json").read_text()) for name in ("summary", "accuracy", "search", "table")
+    }
+    kept = {
+        key: value for key, value in files["summary"].items() if key not in ("onnx", "weights", "report", "commands")
+    }
+    return {
+        "command": command(run, files["summary"]),
+        **kept,
+        "accuracy": files["accuracy"],
+        "table": {key: value for key, value in files["table"]["validation"].items() if key != "points"},
+        "agents": {
+            trial["agent"]: trial["score"] for trial in [*files["search"]["opponents"], files["search"]["best"]]
+        },
+    }
+
+
+def command(run: Path, summary: dict[str, Any]) -> str:
+    """What to type to get this row again."""
+    if summary["model"] == "digits":
+        return "make demo"
+    return f"make bench-{run.name} DATA=FOLDER"
+
+
+def row(name: str, fact: dict[str, Any]) -> str:
+    """One line of the table."""
+    accuracy = fact["accuracy"]
+    low, high = fact["speedup_ci"]
+    shares = [
+        f"{accuracy[which]['top1']:.1%}" if accuracy.get(which) else "–"
+        for which in ("original", "pruned", "uniform", "finetuned")
+    ]
+    budget = f"{fact['fraction']:.0%} {fact['metric'].removesuffix('_us')}"
+    latency = f"{fact['latency_before_us'] / 1000:.2f} → {fact['latency_after_us'] / 1000:.2f}"
+    return (
+        f"| {name}: `{fact['command']}` | {budget} | {' | '.join(shares)} | {latency} | "
+        f"{fact['speedup']:.2f} ({low:.2f}–{high:.2f}) | {fact['prediction_error']:+.1%} | {fact['table']['mape']:.1%} |"
+    )
+
+
+def main(runs: list[str]) -> None:
+    """Collects the runs named, and writes RESULTS.md from everything in raw/."""
+    RAW.mkdir(exist_ok=True)
+    for run in map(Path, runs):
+        (RAW / f"{run.name}.json").write_text(json.dumps(facts(run), indent=1) + "\n", encoding="utf-8")
+    rows = [row(path.stem, json.loads(path.read_text())) for path in sorted(RAW.glob("*.json"))]
+    (HERE / "RESULTS.md").write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
