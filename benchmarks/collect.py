@@ -20,9 +20,13 @@ Written by `python benchmarks/collect.py RUN ...` from finished runs; the raw fa
 Accuracy is top-1 on test images that the search never saw, before any fine-tuning unless the last column says so.
 "Uniform" prunes every group by the same ratio, on the same budget, with the same least-squares repair.
 
-| run | budget | top-1 before | pruned | uniform | fine-tuned | latency, ms | speed-up (95 %) | predicted | table error |
-|---|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = ["run", "budget", "top-1 before", "pruned", "uniform", "fine-tuned"] + [
+    "latency, ms",
+    "speed-up (95 %)",
+    "predicted",
+    "table error",
+]
 
 
 def facts(run: Path) -> dict[str, Any]:
@@ -73,7 +77,8 @@ def main(runs: list[str]) -> None:
     for run in map(Path, runs):
         (RAW / f"{run.name}.json").write_text(json.dumps(facts(run), indent=1) + "\n", encoding="utf-8")
     rows = [row(path.stem, json.loads(path.read_text())) for path in sorted(RAW.glob("*.json"))]
-    (HERE / "RESULTS.md").write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
+    (HERE / "RESULTS.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,7 @@ def matmul(walk: Walk, _: int, node: onnx.NodeProto) -> None:
     finish_layer(walk, node, "linear", arriving, leaving, axis=1)
 
 
-def finish_layer(
-    walk: Walk, node: onnx.NodeProto, kind: str, arriving: Ids, leaving: Ids, axis: int = 0
-) -> None:
+def finish_layer(walk: Walk, node: onnx.NodeProto, kind: str, arriving: Ids, leaving: Ids, axis: int = 0) -> None:
     """Notes the output side of a layer: weight, bias, the activation it makes, and the layer itself."""
     if layer_name(node.input[1]) in walk.skip:
         walk.identities.pin(np.concatenate([arriving, leaving]), "skipped by hand")

@@ -91,7 +91,7 @@ def collect(
         points_per_image: sampled output positions of a layer per image (He et al. 2018: 10); a smaller map gives all.
         threads: cores for the network; all if None.
 
-    Raises: DataError if there is no image or the images do not fit the network.
+    Raises: DataError if there is no image, the images do not fit the network, or it answers no finite numbers.
     """
     if len(images) == 0 or images.shape[1:] != tuple(traced.network.input_shape)[-3:]:
         raise DataError(
@@ -142,10 +142,15 @@ class _Site:
             self._accumulator.add(item)
 
     def finish(self) -> LayerGram:
-        """The moments of everything sampled."""
+        """The moments of everything sampled. Raises: DataError if they are not finite."""
         if self._accumulator is None:
             raise ValueError(f"no image has reached {self.weight}")
-        return self._accumulator.finish()
+        gram = self._accumulator.finish()
+        if not np.isfinite(gram.mean_squares()).all():
+            raise DataError(
+                f"the input of {self.layers[0].name} is not finite on the calibration images; check weights and images"
+            )
+        return gram
 
     def _sample(self, layer: Layer, window: Window, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         if layer.kind == "linear":

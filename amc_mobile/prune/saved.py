@@ -58,7 +58,7 @@ def load(root: Path | str) -> nn.Module:
         module.eval()
         with torch.inference_mode():
             module(torch.zeros(1, *policy["input_shape"]))
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"{folder.weights} and {folder.policy.name} do not fit together ({reason}); type `amc prune` again"

@@ -125,6 +125,14 @@ def test_foreign_schema_is_refused(tmp_path, monkeypatch):
         Grams.load(tmp_path / "gram.npz")
 
 
+def test_infinite_activations_are_one_clear_error():
+    traced = chain()
+    data = images(traced, 3)
+    data[1, 0, 2, 2] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        collect(traced, data, 100, seed=0)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (4, 3, 9, 8), (4, 1, 8, 8)])
 def test_images_that_do_not_fit(shape):
     with pytest.raises(DataError, match="calibration images"):
