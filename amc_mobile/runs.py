@@ -55,6 +55,11 @@ class RunFolder:
             ) from error
         return self
 
+    def sweep(self) -> None:
+        """Removes what a process left that was killed while it wrote. Call it under the folder's lock."""
+        for torn in self.root.glob(".*.tmp"):
+            torn.unlink(missing_ok=True)
+
     def require(self, path: Path, stage: str) -> Path:
         """The path, if the file is there. Raises: RunFolderError naming the command that makes it."""
         if not path.is_file():

@@ -245,7 +245,7 @@ class Trial:
 
     index: int
     agent: str  # "ddpg", "uniform", "sensitivity", ...
-    phase: str  # "opponent", "warmup", "explore"
+    phase: str  # "opponent", "warmup", "explore", "local" (around the best so far), "final" (no noise)
     kept: tuple[int, ...]
     cost: Cost
     score: Score

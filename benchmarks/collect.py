@@ -21,12 +21,18 @@ Accuracy is top-1 on test images that the search never saw, before any fine-tuni
 "Uniform" prunes every group by the same ratio, on the same budget, with the same least-squares repair.
 
 """
-COLUMNS = ["run", "budget", "top-1 before", "pruned", "uniform", "fine-tuned"] + [
+COLUMNS = (
+    "run",
+    "budget",
+    "top-1 before",
+    "pruned",
+    "uniform",
+    "fine-tuned",
     "latency, ms",
     "speed-up (95 %)",
     "predicted",
     "table error",
-]
+)
 
 
 def facts(run: Path) -> dict[str, Any]:
@@ -65,10 +71,13 @@ def row(name: str, fact: dict[str, Any]) -> str:
     ]
     budget = f"{fact['fraction']:.0%} {fact['metric'].removesuffix('_us')}"
     latency = f"{fact['latency_before_us'] / 1000:.2f} → {fact['latency_after_us'] / 1000:.2f}"
-    return (
-        f"| {name}: `{fact['command']}` | {budget} | {' | '.join(shares)} | {latency} | "
-        f"{fact['speedup']:.2f} ({low:.2f}–{high:.2f}) | {fact['prediction_error']:+.1%} | {fact['table']['mape']:.1%} |"
-    )
+    cells = [f"{name}: `{fact['command']}`", budget, *shares, latency, f"{fact['speedup']:.2f} ({low:.2f}–{high:.2f})"]
+    return f"| {' | '.join(cells)} | {fact['prediction_error']:+.1%} | {fact['table']['mape']:.1%} |"
+
+
+def read(path: Path) -> Any:
+    """A JSON file's value."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main(runs: list[str]) -> None:
@@ -76,7 +85,7 @@ def main(runs: list[str]) -> None:
     RAW.mkdir(exist_ok=True)
     for run in map(Path, runs):
         (RAW / f"{run.name}.json").write_text(json.dumps(facts(run), indent=1) + "\n", encoding="utf-8")
-    rows = [row(path.stem, json.loads(path.read_text())) for path in sorted(RAW.glob("*.json"))]
+    rows = [row(path.stem, read(path)) for path in sorted(RAW.glob("*.json"))]
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
     (HERE / "RESULTS.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 

@@ -113,3 +113,11 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
     folder = RunFolder(Path(tmp_path))
     with pytest.raises(RunFolderError, match=r"no search\.json yet; type `amc search` first"):
         folder.require(folder.search, "search")
+
+
+def test_a_sweep_removes_torn_files_only(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    (folder.root / ".policy.json.123.tmp").write_bytes(b"half")
+    folder.policy.write_text("{}")
+    folder.sweep()
+    assert [path.name for path in folder.root.iterdir()] == ["policy.json"]

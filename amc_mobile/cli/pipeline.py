@@ -191,6 +191,7 @@ class Pipeline:
     def run(self, names: Sequence[str] | None = None, *, again: bool = False) -> None:
         """Does the named stages (all if None) that are not done yet (`again`: all the same), and keeps the book."""
         with locked(self.folder.root), working():
+            self.folder.sweep()
             write_text(self.folder.config, configuration.dump(self.config))
             session = Session(self.folder, self.config)
             for stage in self.stages:
