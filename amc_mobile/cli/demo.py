@@ -26,6 +26,6 @@ def demo_config() -> RunConfig:
         profile=ProfileConfig(carriers=12, rounds=3, min_time_s=0.3, force=True),
         budget=BudgetConfig(latency=0.5),
         search=SearchConfig(episodes=150, warmup_episodes=40, round_to=8),
-        finetune=FinetuneConfig(epochs=10),
+        finetune=FinetuneConfig(epochs=6),
         bench=BenchConfig(rounds=9, min_time_s=0.3),
     )

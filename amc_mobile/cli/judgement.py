@@ -66,11 +66,13 @@ def bench(session: Session, progress: Progress) -> None:
 
 
 def predicted_us(session: Session) -> float | None:
-    """What the run's table says of the pruned network; None without a table, or with one of another device."""
+    """What the table's laws say of the pruned network; None without a table, or with one of another device."""
+    from amc_mobile.profile.predict import predict_us
+
     table = session.table()
     if table is None or table.device.key() != session.device.info().key():
         return None
-    return table.latency_us(session.traced.network, session.policy().kept)
+    return predict_us(table, session.traced.network, session.policy().kept)
 
 
 def report(session: Session, progress: Progress) -> None:

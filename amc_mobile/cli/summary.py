@@ -35,7 +35,7 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "accuracy_before": accuracy["original"][name],
         "accuracy_after": after[name],
         "accuracy_before_finetuning": accuracy["pruned"][name],
-        "accuracy_uniform": accuracy["uniform"] and accuracy["uniform"][name],
+        "accuracy_uniform": accuracy["uniform"][name] if accuracy["uniform"] else None,
         "test_images": accuracy["test_images"],
         "latency_before_us": comparison["latency_before_us"],
         "latency_after_us": comparison["latency_after_us"],
@@ -107,7 +107,8 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
         return
     metric = result["budget"]["metric"]
     rows = [("agent", "reward", "top-1", METRIC_NAMES[metric])]
-    for trial in [result["best"], *result["opponents"]]:
+    beaten = [trial for trial in result["opponents"] if trial["agent"] != result["best"]["agent"]]
+    for trial in [result["best"], *beaten]:
         cost = say.in_metric(trial["cost"][metric], metric)
         rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]), cost))
     print_table([tuple(map(say.plain_ascii, row)) for row in rows])

@@ -25,6 +25,7 @@ def demo(
     json: options.Json = False,
     dry_run: options.DryRun = False,
     fresh: options.Fresh = False,
+    update: options.Update = False,
 ) -> None:
     """Do the whole job on this machine in a few minutes.
 
@@ -34,7 +35,7 @@ def demo(
     from amc_mobile.cli.demo import demo_config
     from amc_mobile.cli.settings import override
 
-    _everything(override(demo_config(), {"out": out, "seed": seed}), json, dry_run, fresh, update=False)
+    _everything(override(demo_config(), {"out": out, "seed": seed}), json, dry_run, fresh, update)
 
 
 def run(
