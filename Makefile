@@ -11,6 +11,9 @@ MODEL   ?= mobilenet_v2
 LATENCY ?= 0.5
 RUN     ?= runs/demo
 
+# Torch's threads sleep while they wait, so that tests do not crawl on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # ---------------------------------------------------------------------------------------------------------- front door
 
 .PHONY: help

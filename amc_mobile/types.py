@@ -274,5 +274,6 @@ class Comparison:
     latency_after_us: float
     speedup: float
     speedup_ci: tuple[float, float]
-    predicted_us: float | None
+    predicted_us: float | None  # on the clock of this measurement: the table's prediction times `drift`
     prediction_error: float | None  # predicted / measured - 1
+    drift: float | None = None  # the original's time now / when the table was measured

@@ -26,12 +26,15 @@ def metric_of(config: BudgetConfig) -> tuple[Metric, float]:
 
 
 def budget(session: Session) -> Budget:
-    """The limit in the metric's own unit."""
+    """The limit in the metric's own unit: a share of what the original costs, for latency by the clock."""
     from amc_mobile.cost.price import cost_function
+    from amc_mobile.profile.predict import original_us
 
     metric, fraction = metric_of(session.config.budget)
-    network = session.traced.network
-    return Budget(metric, fraction * cost_function(network, metric, session.table())(network.full().kept))
+    network, table = session.traced.network, session.table()
+    if metric == "latency_us" and table is not None:
+        return Budget(metric, fraction * original_us(table, network))
+    return Budget(metric, fraction * cost_function(network, metric, table)(network.full().kept))
 
 
 def search(session: Session, progress: Progress) -> None:

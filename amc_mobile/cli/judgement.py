@@ -62,17 +62,23 @@ def bench(session: Session, progress: Progress) -> None:
     )
     original = folder.require(folder.original_onnx, "search").read_bytes()
     pruned = folder.require(folder.model_onnx, "export").read_bytes()
-    write_json(folder.comparison, compare(session.device, original, pruned, protocol, predicted_us(session), progress))
+    predicted_us, reference_us = predictions_us(session)
+    found = compare(session.device, original, pruned, protocol, predicted_us, progress, reference_us=reference_us)
+    write_json(folder.comparison, found)
 
 
-def predicted_us(session: Session) -> float | None:
-    """What the table's laws say of the pruned network; None without a table, or with one of another device."""
-    from amc_mobile.profile.predict import predict_us
+def predictions_us(session: Session) -> tuple[float, float] | tuple[None, None]:
+    """What the table says of the pruned network, and what the original took when the table was measured.
+
+    Nothing without a table, or with one of another device.
+    """
+    from amc_mobile.profile.predict import original_us, predict_us
 
     table = session.table()
     if table is None or table.device.key() != session.device.info().key():
-        return None
-    return predict_us(table, session.traced.network, session.policy().kept)
+        return None, None
+    network = session.traced.network
+    return predict_us(table, network, session.policy().kept), original_us(table, network)
 
 
 def report(session: Session, progress: Progress) -> None:

@@ -20,7 +20,11 @@ _PACKAGES = ("amc-mobile", "torch", "torchvision", "onnx", "onnxruntime", "numpy
 
 
 def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
-    """summary.json: before and after in every currency. Times in µs, accuracies as fractions."""
+    """summary.json: before and after in every currency. Times in µs, accuracies as fractions.
+
+    `predicted_us` and `budget_us` are on the clock of the comparison: `clock_drift` times what they were when the table
+    was measured (the searched `limit`).
+    """
     accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
     metric, fraction = metric_of(config.budget)
     after = accuracy["finetuned"] or accuracy["pruned"]
@@ -43,7 +47,8 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "speedup_ci": comparison["speedup_ci"],
         "predicted_us": comparison["predicted_us"],
         "prediction_error": comparison["prediction_error"],
-        "budget_us": search["budget"]["limit"] if metric == "latency_us" else None,
+        "clock_drift": comparison["drift"],
+        "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if metric == "latency_us" else None,
         **network_facts(folder),
         "agent": search["best"]["agent"],
         "episodes": search["episodes"],

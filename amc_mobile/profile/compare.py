@@ -19,16 +19,24 @@ def compare(
     protocol: TimingProtocol,
     predicted_us: float | None,
     progress: Progress | None = None,
+    *,
+    reference_us: float | None = None,
 ) -> Comparison:
     """How much faster the pruned network is, and whether the table foresaw it.
 
     The speedup is the median of the rounds' ratios: both networks of a round are timed next to each other, so that a
-    device that slows down slows both. The interval is a bootstrap over the rounds. Raises: DeviceError.
+    device that slows down slows both. The interval is a bootstrap over the rounds.
+
+    `predicted_us` is the table's word for the pruned network, `reference_us` the original's time when the table was
+    measured. A shared or warm device is some percent faster or slower another day, all networks alike: the original,
+    timed again here, says by how much, and the prediction is brought to today's clock. Raises: DeviceError.
     """
     jobs = [TimingJob("original", original), TimingJob("pruned", pruned)]
     before, after = device.time_models(jobs, protocol, progress)
     ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
     after_us = after.median_us()
+    drift = None if reference_us is None else before.median_us() / reference_us
+    predicted = None if predicted_us is None else predicted_us * (drift or 1.0)
     return Comparison(
         device=device.info(),
         original=before,
@@ -37,8 +45,9 @@ def compare(
         latency_after_us=after_us,
         speedup=float(np.median(ratios)),
         speedup_ci=median_interval(ratios, np.random.default_rng(protocol.seed)),
-        predicted_us=predicted_us,
-        prediction_error=None if predicted_us is None else predicted_us / after_us - 1.0,
+        predicted_us=predicted,
+        prediction_error=None if predicted is None else predicted / after_us - 1.0,
+        drift=drift,
     )
 
 

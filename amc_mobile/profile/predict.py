@@ -14,6 +14,7 @@ import numpy as np
 
 from amc_mobile.cost.pricer import width_function
 from amc_mobile.cost.table import LatencyTable
+from amc_mobile.profile.campaign import SENTINEL
 from amc_mobile.profile.fit import row_shape
 from amc_mobile.profile.law import Form, RowLaw
 from amc_mobile.profile.mapping import RowKey
@@ -28,6 +29,12 @@ def predict_us(table: LatencyTable, network: NetworkGraph, kept: Sequence[int]) 
     form = Form(int(law["block"]), bool(law["thin"]))
     rows_us = sum(_row_us(network, form, row, kept) for row in law["rows"])
     return float(law["constant_us"]) + float(law["scale"]) * rows_us
+
+
+def original_us(table: LatencyTable, network: NetworkGraph) -> float:
+    """The full network's time in µs when the table was measured: read off the clock, or priced if the table is bare."""
+    measured = table.evidence.get("measured_us", {})
+    return float(measured.get(SENTINEL) or table.latency_us(network, network.full().kept))
 
 
 def _row_us(network: NetworkGraph, form: Form, row: Mapping[str, Any], kept: Sequence[int]) -> float:

@@ -63,12 +63,16 @@ class SpeedFacts:
     emulated: bool
     original: tuple[RoundTimes, ...]
     pruned: tuple[RoundTimes, ...]
+    drift: float | None  # the original's time in the comparison / when the table was measured
     round_spread: float  # half the range of the pruned network's round medians, relative to their median
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetFacts:
-    """The limit against what came out. `excess` is outcome / limit - 1: negative when there is room left."""
+    """The limit against what came out. `excess` is outcome / limit - 1: negative when there is room left.
+
+    A latency limit is a share of the original's time; once that was measured again, all times are on that clock.
+    """
 
     metric: Metric
     limit: float
@@ -148,6 +152,7 @@ def speed_facts(comparison: Comparison | None) -> SpeedFacts | None:
         speedup_ci=comparison.speedup_ci,
         predicted_us=comparison.predicted_us,
         prediction_error=comparison.prediction_error,
+        drift=comparison.drift,
         emulated=comparison.device.emulated,
         original=_rounds(comparison.original),
         pruned=_rounds(comparison.pruned),
@@ -188,6 +193,8 @@ def budget_facts(sources: Sources) -> BudgetFacts | None:
     measured = None
     if metric == "latency_us" and comparison is not None and not comparison.device.emulated:
         measured = comparison.latency_after_us
+    if measured is not None and comparison is not None and comparison.drift is not None:
+        limit, full = limit * comparison.drift, comparison.latency_before_us
     outcome = predicted if measured is None else measured
     excess = None if outcome is None else outcome / limit - 1
     return BudgetFacts(

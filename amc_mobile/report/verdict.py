@@ -94,6 +94,12 @@ def honesty_notes(
             "median of raw values that comparison.json keeps. Times of layers come from the latency table, not from "
             "this comparison."
         )
+        if speed.drift is not None:
+            notes.append(
+                f"The original took {say.ms(speed.before_us / speed.drift)} when the latency table was measured and "
+                f"{say.ms(speed.before_us)} in this comparison ({say.signed_percent(speed.drift - 1)}: clock, heat and "
+                "load of the device). Prediction and latency budget are given on the clock of the comparison."
+            )
     notes.append("1 MAC = 2 FLOPs. Counts are MACs of one image, after batch normalisations are folded.")
     return tuple(notes)
 

@@ -45,6 +45,16 @@ def test_prediction_against_the_clock():
     assert seen.prediction_error == pytest.approx(0.04)
 
 
+def test_a_prediction_is_brought_to_todays_clock():
+    original, pruned = pair()
+    then = compare(AnalyticDevice(), original, pruned, PROTOCOL, None)
+    slow = AnalyticDevice(drift=lambda seconds: 1.25)
+    now = compare(slow, original, pruned, PROTOCOL, then.latency_after_us, reference_us=then.latency_before_us)
+    assert now.drift == pytest.approx(now.latency_before_us / then.latency_before_us)
+    assert now.drift > 1.15
+    assert now.prediction_error == pytest.approx(0.0, abs=0.02)
+
+
 def test_the_interval_covers_the_median_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
