@@ -11,8 +11,9 @@ MODEL   ?= mobilenet_v2
 LATENCY ?= 0.5
 RUN     ?= runs/demo
 
-# Torch's threads sleep while they wait, so that tests do not crawl on a busy machine.
+# Threads that spin while they wait make tests crawl on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
+export OPENBLAS_NUM_THREADS ?= 1
 
 # ---------------------------------------------------------------------------------------------------------- front door
 

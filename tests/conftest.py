@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 
-import onnx
-import pytest
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when numpy and torch are imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import onnx  # noqa: E402
+import pytest  # noqa: E402
 
 
 @functools.cache

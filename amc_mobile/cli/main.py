@@ -16,6 +16,9 @@ from amc_mobile.errors import AmcError
 
 INTERRUPTED = 130
 INTERNAL = 1
+# On a machine that others use too, waiting threads that spin make training and linear algebra five to ten times slower.
+# One thread of OpenBLAS also gives the same bits on any number of cores. Read when torch and numpy are imported.
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 
 app = typer.Typer(
     name="amc",
@@ -50,8 +53,8 @@ for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_measure, verbs_look):
 
 def entry() -> NoReturn:
     """Runs the command line of this process and exits with its code."""
-    # On a machine that others use too, torch's threads would spin instead of working: seven times slower, measured.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in _THREADS.items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -35,6 +35,7 @@ sensitivity_points = 1
 hidden = 16
 random_policies = 1
 [prune]
+importance = "l1"
 ridge = 1e-4
 [bench]
 rounds = 3

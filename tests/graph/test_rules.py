@@ -13,12 +13,12 @@ from tests.graph.builders import Builder, images_for, random_channels, relative_
 
 
 def chain(b: Builder) -> str:
-    return b.conv(b.op("Relu", b.conv("input", "a", 3, 8)), "b", 8, 4)
+    return b.conv(b.op("LeakyRelu", b.conv("input", "a", 3, 8)), "b", 8, 4)
 
 
 def residual(b: Builder) -> str:
     stem = b.conv("input", "stem", 3, 8)
-    body = b.conv(b.op("Relu", b.conv(stem, "one", 8, 12)), "two", 12, 8)
+    body = b.conv(b.op("Elu", b.conv(stem, "one", 8, 12)), "two", 12, 8)
     return b.conv(b.op("Add", stem, body), "head", 8, 4)
 
 
@@ -60,7 +60,7 @@ def squeeze_excite(b: Builder) -> str:
 def flattened(b: Builder) -> str:
     pooled = b.op("MaxPool", b.conv("input", "a", 3, 6), kernel_shape=[2, 2], strides=[2, 2])
     flat = b.op("Reshape", pooled, b.ints(1, 96))
-    return b.linear(b.op("Relu", b.linear(flat, "fc1", 96, 10)), "fc2", 10, 4)
+    return b.linear(b.op("Tanh", b.linear(flat, "fc1", 96, 10)), "fc2", 10, 4)
 
 
 def split_halves(b: Builder) -> str:
@@ -88,7 +88,7 @@ def linear_on_tokens(b: Builder) -> str:
 def shared_weight(b: Builder) -> str:
     data = b.conv("input", "a", 3, 6)
     for _ in range(2):
-        data = b.op("Relu", b.conv(data, "same", 6, 6))
+        data = b.op("Softplus", b.conv(data, "same", 6, 6))
     return b.conv(data, "head", 6, 3)
 
 

@@ -34,7 +34,7 @@ def fake_curves(walls: Walls, weights: list[float]) -> tuple[Curve, ...]:
     )
 
 
-@given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.booleans(), st.floats(0.3, 1.0), st.integers(0, 99))
+@given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.booleans(), st.floats(0.55, 1.0), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_every_opponent_keeps_the_budget(widths: list[int], plain: bool, share: float, seed: int) -> None:
     walls = walls_of(chain(widths) if plain else residual(24, widths), share)
