@@ -9,8 +9,8 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when numpy and torch are imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import onnx  # noqa: E402
-import pytest  # noqa: E402
+import onnx
+import pytest
 
 
 @functools.cache
