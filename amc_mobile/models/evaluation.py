@@ -1,7 +1,7 @@
 """How good a network is on some images: exact, deterministic, and as fast as the machine allows.
 
 The runtime that will run the network is also its evaluator. Small batches stay in the processor's cache; every core
-runs batches of its own (ALGORITHM.md, section 5, has the measurements).
+runs batches of its own.
 """
 
 from __future__ import annotations
