@@ -34,6 +34,10 @@ demo: setup ## The whole job on this machine in minutes: train, profile, search,
 test: setup ## Run the tests (offline, CPU)
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-slow
+test-slow: setup ## The tests that take minutes: large networks, the report in a real browser
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
 # ------------------------------------------------------------------------------------------------------------ the verbs
 
 .PHONY: profile
