@@ -81,6 +81,9 @@ class SearchConfig(_Section):
     reward: Literal["top1", "top5", "kl"] = "top1"
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
     round_to: int = Field(8, ge=1, description="widths are multiples of this, if that leaves at least eight choices")
+    latency_margin: float = Field(
+        0.01, ge=0, lt=0.5, description="share of a latency budget left to the clock's noise and the table's error"
+    )
     opponents: bool = Field(True, description="also run uniform, shallow, deep and sensitivity policies")
     random_policies: int = Field(10, ge=0, description="random policies on the budget, among the opponents")
     sensitivity_points: int = Field(5, ge=1, description="widths at which each group alone is evaluated")

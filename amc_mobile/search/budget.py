@@ -42,8 +42,12 @@ class Walls:
         round_to: int,
         *,
         metric: Metric = "latency_us",
+        margin: float = 0.0,
     ) -> None:
-        """Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum."""
+        """`margin` is the share of the limit that no policy may use: room for what the cost function does not know.
+
+        Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum.
+        """
         self.network = network
         self.groups = network.prunable()
         if not self.groups:
@@ -52,13 +56,13 @@ class Walls:
         self.grids = tuple(width_grid(group.channels, min_keep_ratio, round_to) for group in self.groups)
         self.channels: Widths = tuple(group.channels for group in self.groups)
         self.smallest: Widths = tuple(grid[0] for grid in self.grids)
-        self.limit = limit
+        self.limit = limit * (1.0 - margin)
         self._price = cost
         self.full_cost = self.cost(self.channels)
         self.smallest_cost = self.cost(self.smallest)
-        self.floor = min(LANDING * limit, self.full_cost)
-        if self.smallest_cost > limit:
-            raise BudgetError(self._unreachable(metric, min_keep_ratio))
+        self.floor = min(LANDING * self.limit, self.full_cost)
+        if self.smallest_cost > self.limit:
+            raise BudgetError(self._unreachable(limit, metric, min_keep_ratio, margin))
 
     def policy(self, widths: Sequence[int]) -> Policy:
         """The policy over all groups in which the prunable ones keep `widths` channels."""
@@ -167,21 +171,16 @@ class Walls:
     def _with(self, widths: Sequence[int], step: int, width: int) -> float:
         return self.cost([*widths[:step], width, *widths[step + 1 :]])
 
-    def _unreachable(self, metric: Metric, min_keep_ratio: float) -> str:
-        share = math.ceil(1000 * self.smallest_cost / self.full_cost) / 1000
+    def _unreachable(self, limit: float, metric: Metric, min_keep_ratio: float, margin: float) -> str:
+        kept_free = f" with a margin of {margin:.1%}" if margin else ""
+        share = math.ceil(1000 * self.smallest_cost / self.full_cost / (1.0 - margin)) / 1000
         return (
-            f"{self.network.name} cannot be pruned to {in_words(self.limit, metric)}: the smallest policy costs "
-            f"{in_words(self.smallest_cost, metric)}, {share:.3f} of the original {in_words(self.full_cost, metric)}; "
+            f"{self.network.name} cannot be pruned to {in_words(limit, metric)}: the smallest policy costs "
+            f"{in_words(self.smallest_cost, metric)}, {share:.3f} of the original "
+            f"{in_words(self.full_cost, metric)}{kept_free}; "
             f"set budget.{_CONFIG_KEYS[metric]} to {share:.3f} or more, "
             f"or search.min_keep_ratio below {min_keep_ratio:g}"
         )
-
-
-def _nearest(grid: Widths, wanted: float) -> int:
-    """The width next to `wanted`; half way between two, the wider one."""
-    above = min(bisect_left(grid, wanted), len(grid) - 1)
-    below = max(above - 1, 0)
-    return grid[below] if wanted - grid[below] < grid[above] - wanted else grid[above]
 
 
 def in_words(value: float, metric: Metric) -> str:

@@ -58,7 +58,10 @@ def search(
     Raises: BudgetError if the smallest policy exceeds the limit; RunFolderError if the folder holds another search.
     """
     cost = cost_function(network, budget.metric, table)
-    walls = Walls(network, cost, budget.limit, config.min_keep_ratio, config.round_to, metric=budget.metric)
+    margin = config.latency_margin if budget.metric == "latency_us" else 0.0
+    walls = Walls(
+        network, cost, budget.limit, config.min_keep_ratio, config.round_to, metric=budget.metric, margin=margin
+    )
     journal = Journal(folder, fingerprint(walls, config, budget, seed, context or {}))
     under_way = Search(walls, table, evaluator, config, budget, seed, folder, journal, progress)
     with one_thread():

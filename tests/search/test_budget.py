@@ -186,3 +186,16 @@ def test_bounds_tighten_as_the_budget_shrinks() -> None:
     uppers = [Walls(graph, cost, share * full, 0.1, 8).bounds([64])[1] for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
     assert all(a <= b for a, b in pairwise(uppers))
     assert uppers[0] < uppers[-1]
+
+
+def test_a_margin_is_left_free_and_named_when_it_is_missing() -> None:
+    network = chain([64, 64, 64])
+    cost = macs(network)
+    full = cost(network.full().kept)
+    walls = Walls(network, cost, 0.5 * full, 0.2, 8, metric="macs", margin=0.1)
+    assert walls.limit == pytest.approx(0.45 * full)
+    assert walls.cost(walls.project(walls.channels)) <= 0.45 * full
+    with pytest.raises(BudgetError, match=r"with a margin of 10\.0%") as refused:
+        Walls(network, cost, walls.smallest_cost, 0.2, 8, metric="macs", margin=0.1)
+    share = float(str(refused.value).split("set budget.macs to ")[1].split(" ")[0])
+    Walls(network, cost, share * full, 0.2, 8, metric="macs", margin=0.1)
