@@ -183,6 +183,13 @@ class Walls:
         )
 
 
+def _nearest(grid: Widths, wanted: float) -> int:
+    """The width next to `wanted`; half way between two, the wider one."""
+    above = min(bisect_left(grid, wanted), len(grid) - 1)
+    below = max(above - 1, 0)
+    return grid[below] if wanted - grid[below] < grid[above] - wanted else grid[above]
+
+
 def in_words(value: float, metric: Metric) -> str:
     """A cost with its unit, for messages: "840 µs", "3.42 ms", "301 M MACs".
 
