@@ -80,7 +80,9 @@ class SearchConfig(_Section):
     warmup_episodes: int = Field(100, ge=0, description="episodes of constant noise; at most half of all episodes")
     reward: Literal["top1", "top5", "kl"] = "top1"
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
-    round_to: int = Field(8, ge=1, description="widths are multiples of this, if that leaves at least eight choices")
+    round_to: int = Field(
+        8, ge=1, description="widths are multiples of this, if that leaves eight choices (four in small groups)"
+    )
     latency_margin: float = Field(
         0.01, ge=0, lt=0.5, description="share of a latency budget left to the clock's noise and the table's error"
     )

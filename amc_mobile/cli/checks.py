@@ -32,5 +32,10 @@ def check_model_file(name: str, weights: Path | None) -> None:
             f"{name} is an ONNX file: `amc graph` and `amc profile` take it, a search needs the PyTorch network; "
             "give a network's name or package.module:function"
         )
+    check_weights_file(weights)
+
+
+def check_weights_file(weights: Path | None) -> None:
+    """Raises: DataError for weights that are named and missing."""
     if weights is not None and not weights.is_file():
         raise DataError(f"there are no weights at {weights}; give the path of a state_dict file")

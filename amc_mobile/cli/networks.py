@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amc_mobile.cli.checks import check_weights_file
 from amc_mobile.cli.console import note, print_json, print_table, working
 from amc_mobile.cli.session import read_onnx
-from amc_mobile.errors import ConfigError, DataError
+from amc_mobile.errors import ConfigError
 
 if TYPE_CHECKING:
     from amc_mobile.config import ModelConfig
@@ -21,8 +22,7 @@ def trace_network(model: ModelConfig) -> TracedGraph:
     """The network as one graph with its channel groups. Raises: ConfigError, DataError, GraphError."""
     from amc_mobile.graph.trace import trace
 
-    if model.weights is not None and not model.weights.is_file():
-        raise DataError(f"there are no weights at {model.weights}; give the path of a state_dict file")
+    check_weights_file(model.weights)
     if Path(model.name).suffix == ".onnx":
         if model.weights is not None:
             raise ConfigError(f"{model.name} has its weights inside; leave out --weights")

@@ -73,8 +73,10 @@ def test_old_densenet_names_are_understood(tmp_path):
 
 def test_heads_for_training_are_left_out(tmp_path):
     module = torch.nn.Linear(2, 2)
-    path = saved(tmp_path, {**module.state_dict(), "aux1.conv.weight": torch.zeros(1)})
+    path = saved(tmp_path, {"weight": torch.eye(2), "bias": torch.ones(2), "aux1.conv.weight": torch.zeros(1)})
     load_weights(module, path, "net")
+    assert module.weight.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert module.bias.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

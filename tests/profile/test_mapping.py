@@ -67,4 +67,7 @@ def test_other_nodes_are_rows_of_their_own_behind_their_layer():
 
 
 def test_models_are_those_of_the_graph():
-    onnx.checker.check_model(residual_network().model)
+    traced = residual_network()
+    onnx.checker.check_model(traced.model)  # raises for an invalid file
+    written = {name for node in traced.model.graph.node for name in node.output}
+    assert {layer.output for layer in traced.network.layers} <= written

@@ -29,7 +29,8 @@ def env(walls: Walls) -> PruningEnv:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # it would like actions in [-1, 1]; ours are ratios
 def test_gymnasium_accepts_it(env: PruningEnv) -> None:
-    check_env(env, skip_render_check=True)
+    check_env(env, skip_render_check=True)  # raises for whatever breaks gymnasium's contract
+    assert env.action_space.shape == (1,)
 
 
 def test_only_the_last_step_pays(env: PruningEnv, walls: Walls) -> None:

@@ -208,8 +208,10 @@ def test_another_network_is_another_search(graph: NetworkGraph, tmp_path: Path) 
 
 
 def test_threads_do_not_make_another_search(graph: NetworkGraph, tmp_path: Path) -> None:
-    run(graph, tmp_path)
-    run(graph, tmp_path, QUICK.model_copy(update={"threads": 2}))
+    first = run(graph, tmp_path)
+    written = (tmp_path / "trials.jsonl").read_bytes()
+    assert run(graph, tmp_path, QUICK.model_copy(update={"threads": 2})) == first
+    assert (tmp_path / "trials.jsonl").read_bytes() == written
 
 
 def test_kill_minus_nine_at_any_write_loses_nothing(tmp_path: Path) -> None:
