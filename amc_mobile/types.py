@@ -179,8 +179,8 @@ class TimingProtocol:
 class Measurement:
     """Raw end-to-end times of one model, round by round; statistics are computed on read.
 
-    `values_us[r]` are the timed runs of round r, `warmups_us[r]` the discarded ones before them. `node_us` maps a
-    node's name to its op type, the names of the tensors it writes, and one median time for each round.
+    `values_us[r]` are the timed runs of round r, `warmups_us[r]` the discarded ones before them. `nodes` are
+    the per-node times of the profiling sessions, empty if none were asked for.
     """
 
     label: str
