@@ -27,47 +27,46 @@ class Identities:
     """A union-find over channel identities, with the reasons for which some may not be pruned."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
+        self._parent: Ids = np.arange(1024, dtype=np.int64)  # whoever is its own parent is a root, or not yet born
+        self.count = 0
         self._reason: dict[int, str] = {}
 
     def fresh(self, count: int, pinned: str = "") -> Ids:
         """New identities, one for each channel; pinned from birth if a reason is given."""
-        start = len(self._parent)
-        ids = np.arange(start, start + count, dtype=np.int64)
-        self._parent.extend(range(start, start + count))
+        start, self.count = self.count, self.count + count
+        if self.count > len(self._parent):
+            born = np.arange(len(self._parent), 2 * self.count, dtype=np.int64)
+            self._parent = np.concatenate([self._parent, born])
+        ids = np.arange(start, self.count, dtype=np.int64)
         if pinned:
             self.pin(ids, pinned)
         return ids
 
-    def root(self, identity: int) -> int:
-        """The oldest identity that this one has been united with."""
-        parent = self._parent
-        while parent[identity] != identity:
-            parent[identity] = parent[parent[identity]]
-            identity = parent[identity]
-        return identity
-
     def roots(self, ids: Ids) -> Ids:
-        """As root, for an array."""
-        return np.fromiter((self.root(int(identity)) for identity in ids), np.int64, len(ids))
+        """For each identity the oldest one that it has been united with."""
+        roots = self._parent[ids]
+        while not np.array_equal(further := self._parent[roots], roots):
+            roots = further
+        self._parent[ids] = roots
+        return roots
 
     def unite(self, first: Ids, second: Ids) -> None:
         """Whoever stands at the same index must leave together. A reason to stay holds for both."""
-        for one, other in zip(first.tolist(), second.tolist(), strict=True):
-            a, b = self.root(one), self.root(other)
-            if a == b:
-                continue
-            old, young = min(a, b), max(a, b)
-            self._parent[young] = old
-            reason = self._reason.pop(young, None)
-            if reason is not None:
-                self._reason.setdefault(old, reason)
+        one, other = self.roots(first), self.roots(second)
+        while (one != other).any():
+            old, young = np.minimum(one, other), np.maximum(one, other)
+            np.minimum.at(self._parent, young, old)
+            one, other = self.roots(one), self.roots(other)
+            for lost in np.unique(young[young != self._parent[young]]).tolist():
+                reason = self._reason.pop(lost, None)
+                if reason is not None:
+                    self._reason.setdefault(int(self.roots(np.array([lost]))[0]), reason)
 
     def pin(self, ids: Ids, reason: str) -> None:
         """These may not be pruned. The first reason is kept."""
-        for identity in set(ids.tolist()):
-            self._reason.setdefault(self.root(identity), reason)
+        for root in np.unique(self.roots(ids)).tolist():
+            self._reason.setdefault(root, reason)
 
     def reason(self, root: int) -> str:
-        """Why this channel may not be pruned; empty if it may."""
-        return self._reason.get(self.root(root), "")
+        """Why the channel of this root may not be pruned; empty if it may."""
+        return self._reason.get(root, "")

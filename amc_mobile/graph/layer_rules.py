@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from amc_mobile.graph.equal_parts import unite_columns
 from amc_mobile.graph.identities import Ids, Lane
 from amc_mobile.graph.prepare import attributes
 from amc_mobile.graph.walk import Count, RawLayer, Walk, layer_name
 
 
 def conv(walk: Walk, index: int, node: onnx.NodeProto) -> None:
-    """Dense: reads axis 1, makes axis 0. Depthwise: hands its identities on. Grouped otherwise: pinned."""
+    """Dense: reads axis 1, makes axis 0. Depthwise: hands its identities on.
+
+    Grouped otherwise: all conv-groups lose the same columns of their inputs, and of their outputs, so that they stay
+    equal. Axis 1 of the weight then carries the columns, and an identity made stands once in every conv-group.
+    """
     data, weight = node.input[0], node.input[1]
     if weight not in walk.arrays or data not in walk.shapes or len(walk.shapes[data]) < 3:
         walk.opaque(node, "its weight is computed")
@@ -25,9 +30,9 @@ def conv(walk: Walk, index: int, node: onnx.NodeProto) -> None:
         leaving, kind = np.repeat(arriving, shape[0] // groups), "depthwise"
         walk.counts.append(Count(arriving, node=index))
     else:
-        reason = f"Conv {node.name}: grouped convolution ({groups} groups)"
-        walk.identities.pin(arriving, reason)
-        leaving, kind = walk.identities.fresh(shape[0], reason), "conv"
+        columns = unite_columns(walk.identities, arriving.reshape(groups, -1))
+        walk.member(weight, 1, columns, reads=True)
+        leaving, kind = np.tile(walk.identities.fresh(shape[0] // groups), groups), "conv"
     finish_layer(walk, node, kind, arriving, leaving)
 
 

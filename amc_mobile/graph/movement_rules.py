@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from amc_mobile.graph.equal_parts import balance
 from amc_mobile.graph.identities import Lane
 from amc_mobile.graph.prepare import attributes
 from amc_mobile.graph.walk import Count, Reindex, Walk
@@ -60,25 +61,6 @@ def transpose(walk: Walk, _: int, node: onnx.NodeProto) -> None:
         walk.lanes[node.output[0]] = Lane(order.index(lane.axis), lane.ids)
 
 
-def reshape(walk: Walk, _: int, node: onnx.NodeProto) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze: the operator itself is executed on the identities."""
-    lane = walk.lanes.get(node.input[0])
-    if lane is None:
-        return
-    old, new = walk.shapes[node.input[0]], walk.shapes[node.output[0]]
-    moved = lane_after_reshape(lane, old, new)
-    if moved is None:
-        walk.opaque(node, f"splits or merges channels ({list(old)} to {list(new)})")
-        return
-    if node.op_type == "Reshape":
-        if node.input[1] not in walk.arrays:
-            walk.opaque(node, "its shape is computed")
-            return
-        if walk.arrays[node.input[1]][moved.axis] > 0:
-            walk.counts.append(Count(moved.ids, node.input[1], moved.axis))
-    walk.lanes[node.output[0]] = moved
-
-
 def expand(walk: Walk, _: int, node: onnx.NodeProto) -> None:
     """Broadcasting to a shape that is spelled out."""
     lane = walk.lanes.get(node.input[0])
@@ -114,7 +96,7 @@ def concat(walk: Walk, _: int, node: onnx.NodeProto) -> None:
 
 
 def split(walk: Walk, _: int, node: onnx.NodeProto) -> None:
-    """Parts of the channel axis, each with its own count."""
+    """Parts of the channel axis, each with its own count. Equal parts stay equal: they may be the module's chunks."""
     lane = walk.lanes.get(node.input[0])
     if lane is None:
         return
@@ -123,15 +105,18 @@ def split(walk: Walk, _: int, node: onnx.NodeProto) -> None:
         for output in node.output:
             walk.lanes[output] = lane
         return
-    if len(node.input) < 2 or node.input[1] not in walk.arrays:
-        walk.opaque(node, "splits channels into equal parts")
+    given = len(node.input) > 1 and node.input[1] in walk.arrays
+    if not given and (len(node.input) > 1 or attributes(node).get("split") or len(lane.ids) % len(node.output)):
+        walk.opaque(node, "splits channels into parts of unknown or uneven size")
         return
-    start = 0
-    for number, (output, size) in enumerate(zip(node.output, walk.arrays[node.input[1]].tolist(), strict=True)):
-        part = lane.ids[start : start + size]
-        walk.counts.append(Count(part, node.input[1], number))
+    sizes = walk.arrays[node.input[1]] if given else np.full(len(node.output), len(lane.ids) // len(node.output))
+    parts = np.split(lane.ids, np.cumsum(sizes)[:-1])
+    if len(set(sizes.tolist())) == 1:
+        balance(walk.identities, parts)
+    for number, (output, part) in enumerate(zip(node.output, parts, strict=True)):
+        if given:
+            walk.counts.append(Count(part, node.input[1], number))
         walk.lanes[output] = Lane(axis, part)
-        start += size
 
 
 def slice_(walk: Walk, _: int, node: onnx.NodeProto) -> None:
@@ -219,22 +204,3 @@ def axes(walk: Walk, node: onnx.NodeProto, default: range, position: int = 1) ->
             return list(default)
         return [int(axis) for axis in walk.arrays[node.input[position]].reshape(-1)]
     return list(default)
-
-
-def lane_after_reshape(lane: Lane, old: tuple[int, ...], new: tuple[int, ...]) -> Lane | None:
-    """Where the identities stand after a reshape; None if they no longer stand along a single axis."""
-    column = [1] * len(old)
-    column[lane.axis] = len(lane.ids)
-    block = np.broadcast_to(lane.ids.reshape(column), old).reshape(new)
-    varying = []
-    for axis in range(block.ndim):
-        first = np.take(block, [0], axis=axis)
-        if block.shape[axis] > 1 and not (block == first).all():
-            varying.append(axis)
-        else:
-            block = first
-    if len(varying) > 1:
-        return None
-    if not varying:  # a single channel: it stands where an axis of length one can carry it
-        return Lane(lane.axis, lane.ids) if lane.axis < len(new) and new[lane.axis] == len(lane.ids) else None
-    return Lane(varying[0], block.reshape(-1))

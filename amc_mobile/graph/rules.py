@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amc_mobile.graph import elementwise_rules, layer_rules, movement_rules
+from amc_mobile.graph import elementwise_rules, layer_rules, movement_rules, reshape_rules
 from amc_mobile.graph.walk import Rule
 
 _ELEMENTWISE = (
@@ -17,7 +17,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise_rules.elementwise),
     **dict.fromkeys(_POOLS.split(), movement_rules.pool),
     **dict.fromkeys(_REDUCTIONS.split(), movement_rules.reduce),
-    **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], movement_rules.reshape),
+    **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshape_rules.reshape),
     **dict.fromkeys(["BatchNormalization", "InstanceNormalization"], elementwise_rules.normalise),
     **dict.fromkeys(["Softmax", "LogSoftmax"], movement_rules.softmax),
     "Conv": layer_rules.conv,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,60 +48,62 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
 
 def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
     """Identities that stand at the same places form a group; inside it, channels are numbered by age."""
-    places: defaultdict[int, Counter[tuple[str, int]]] = defaultdict(Counter)
-    for member in walk.memberships:
-        for root in walk.identities.roots(member.ids).tolist():
-            places[root][member.weight, member.axis] += 1
-    signature = {root: frozenset(counter.items()) for root, counter in places.items()}
-    kinds: dict[tuple[object, str], list[int]] = {}
-    for root in sorted(signature):
-        reason = walk.identities.reason(root)
-        kinds.setdefault((signature[root], reason), []).append(root)
-    made, read = _layers_by_root(walk, "out_ids"), _layers_by_root(walk, "in_ids")
-    group_of, channel_of = {}, {}
+    places: defaultdict[int, list[tuple[tuple[str, int], int]]] = defaultdict(list)
+    for place, member in walk.memberships.items():
+        roots, counts = np.unique(walk.identities.roots(member.ids), return_counts=True)
+        for root, count in zip(roots.tolist(), counts.tolist(), strict=True):
+            places[root].append((place, count))
+    kinds: defaultdict[tuple[object, str], list[int]] = defaultdict(list)
+    for root in sorted(places):
+        kinds[tuple(places[root]), walk.identities.reason(root)].append(root)
+    index = _index(walk, list(kinds.values()))
+    made, read = _layers_by_group(walk, index, "out_ids"), _layers_by_group(walk, index, "in_ids")
     groups = []
     for number, ((_, reason), roots) in enumerate(kinds.items()):
-        for channel, root in enumerate(roots):
-            group_of[root], channel_of[root] = number, channel
-        producers, consumers = made[roots[0]], read[roots[0]]
-        why = reason or _why_pointless(producers, consumers, len(roots))
+        producers, consumers = tuple(made[number]), tuple(read[number])
+        why = reason or _why_pointless(producers, consumers, len(roots), places[roots[0]][0][1])
         title = producers[0] if producers else f"channels read by {consumers[0]}" if consumers else f"group {number}"
         groups.append(ChannelGroup(number, title, len(roots), producers, consumers, not why, why))
-    return GroupIndex(walk.identities, group_of, channel_of, Counter(group_of.values())), tuple(groups)
+    return index, tuple(groups)
 
 
-def _why_pointless(producers: tuple[str, ...], consumers: tuple[str, ...], channels: int) -> str:
+def _index(walk: Walk, groups: Sequence[Sequence[int]]) -> GroupIndex:
+    """Where each root of every group stands."""
+    group_of, channel_of = (np.full(walk.identities.count, blank, np.int64) for blank in (-1, 0))
+    for number, roots in enumerate(groups):
+        group_of[roots], channel_of[roots] = number, np.arange(len(roots))
+    return GroupIndex(walk.identities, group_of, channel_of)
+
+
+def _why_pointless(producers: tuple[str, ...], consumers: tuple[str, ...], channels: int, places: int) -> str:
     if not producers:
         return "no layer makes these channels"
     if not consumers:
         return "no layer reads these channels"
-    return "a single channel" if channels == 1 else ""
+    if channels > 1:
+        return ""
+    return "a single channel" if places == 1 else f"its {places} channels can only leave together"
 
 
-def _layers_by_root(walk: Walk, side: str) -> Mapping[int, tuple[str, ...]]:
-    """For every channel the dense layers that make it (`out_ids`) or read it (`in_ids`), in order of execution."""
+def _layers_by_group(walk: Walk, index: GroupIndex, side: str) -> Mapping[int, Mapping[str, None]]:
+    """For every group the dense layers that make it (`out_ids`) or read it (`in_ids`), in order of execution."""
     found: defaultdict[int, dict[str, None]] = defaultdict(dict)
     for raw in walk.layers:
         if raw.kind != "depthwise":
-            for root in set(walk.identities.roots(getattr(raw, side)).tolist()):
-                found[root][layer_name(raw.node.input[1])] = None
-    return defaultdict(tuple, {root: tuple(names) for root, names in found.items()})
+            for group in np.unique(index.locate(getattr(raw, side))[0]).tolist():
+                found[group][layer_name(raw.node.input[1])] = None
+    return found
 
 
 def _axis_maps(walk: Walk, index: GroupIndex) -> dict[str, dict[int, AxisMap]]:
     axes: defaultdict[str, dict[int, AxisMap]] = defaultdict(dict)
-    for member in walk.memberships:
-        reads = member.reads or (member.axis in axes[member.weight] and axes[member.weight][member.axis].reads)
-        group, channel = index.locate(member.ids)
-        axes[member.weight][member.axis] = AxisMap(group, channel, reads)
+    for (weight, axis), member in walk.memberships.items():
+        axes[weight][axis] = AxisMap(*index.locate(member.ids), member.reads)
     return dict(axes)
 
 
 def _spans(ids: Ids, index: GroupIndex) -> AxisSpans:
-    group, _ = index.locate(ids)
-    return tuple(
-        Span(number, count // index.sizes[number]) for number, count in sorted(Counter(group.tolist()).items())
-    )
+    return _spans_of(*index.locate(ids))
 
 
 def _layer(raw: RawLayer, index: GroupIndex, arrays: Arrays, shapes: Shapes) -> Layer:
@@ -184,12 +186,14 @@ def _overhead_bytes(plain: onnx.ModelProto, arrays: Arrays) -> int:
 
 
 def _axis_spans(axis: AxisMap | None) -> AxisSpans:
-    if axis is None:
-        return ()
+    return () if axis is None else _spans_of(axis.group, axis.channel)
+
+
+def _spans_of(group: Ids, channel: Ids) -> AxisSpans:
     spans = []
-    for group in np.unique(axis.group).tolist():
-        places = axis.group == group
-        spans.append(Span(group, int(places.sum()) // len(np.unique(axis.channel[places]))))
+    for number in np.unique(group).tolist():
+        places = group == number
+        spans.append(Span(number, int(places.sum()) // len(np.unique(channel[places]))))
     return tuple(spans)
 
 

@@ -33,19 +33,19 @@ class AxisMap:
 
 @dataclass(frozen=True, slots=True)
 class GroupIndex:
-    """Where an identity ended up: its group, and its number inside the group. (-1, 0) for one without any weight."""
+    """Where an identity ended up: its group, and its number inside the group. (-1, 0) for one without any weight.
+
+    `group_of` and `channel_of` are looked up by root.
+    """
 
     identities: Identities
-    group_of: Mapping[int, int]
-    channel_of: Mapping[int, int]
-    sizes: Mapping[int, int]
+    group_of: Ids
+    channel_of: Ids
 
     def locate(self, ids: Ids) -> tuple[Ids, Ids]:
         """Groups and channels of some identities, each of the same length as `ids`."""
-        roots = self.identities.roots(ids).tolist()
-        group = np.array([self.group_of.get(root, -1) for root in roots], np.int64)
-        channel = np.array([self.channel_of.get(root, 0) for root in roots], np.int64)
-        return group, channel
+        roots = self.identities.roots(ids)
+        return self.group_of[roots], self.channel_of[roots]
 
 
 def first_channels(policy: Policy) -> Channels:

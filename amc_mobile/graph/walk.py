@@ -20,8 +20,6 @@ from amc_mobile.graph.prepare import Arrays, Shapes, activations, subgraphs
 class Membership:
     """Identities along one axis of one weight. `reads` marks a consumer: silence there silences the channel."""
 
-    weight: str
-    axis: int
     ids: Ids
     reads: bool
 
@@ -67,7 +65,7 @@ class Walk:
     skip: frozenset[str] = frozenset()
     identities: Identities = field(default_factory=Identities)
     lanes: dict[str, Lane] = field(default_factory=dict)
-    memberships: list[Membership] = field(default_factory=list)
+    memberships: dict[tuple[str, int], Membership] = field(default_factory=dict)  # by weight and axis
     counts: list[Count] = field(default_factory=list)
     reindexes: list[Reindex] = field(default_factory=list)
     layers: list[RawLayer] = field(default_factory=list)
@@ -120,10 +118,11 @@ class Walk:
 
     def member(self, weight: str, axis: int, ids: Ids, *, reads: bool = False) -> None:
         """Notes that these identities stand along an axis of a weight."""
-        for other in self.memberships:  # a weight that is used twice is cut once: whoever shares a place must agree
-            if other.weight == weight and other.axis == axis:
-                self.identities.unite(other.ids, ids)
-        self.memberships.append(Membership(weight, axis, ids, reads))
+        known = self.memberships.get((weight, axis))
+        if known is not None:  # a weight that is used twice is cut once: whoever shares a place must agree
+            self.identities.unite(known.ids, ids)
+            reads = reads or known.reads
+        self.memberships[weight, axis] = Membership(ids, reads)
 
 
 def layer_name(weight: str) -> str:

@@ -92,6 +92,50 @@ def shared_weight(b: Builder) -> str:
     return b.conv(data, "head", 6, 3)
 
 
+def channel_shuffle(b: Builder) -> str:
+    return b.conv(shuffled(b, b.conv("input", "a", 3, 8), 8, 2), "head", 8, 3)
+
+
+def shuffled(b: Builder, data: str, channels: int, parts: int, size: int = 8) -> str:
+    """ShuffleNet's interleaving of `parts` equal parts of the channels."""
+    wide = b.op("Reshape", data, b.ints(1, parts, channels // parts, size, size))
+    return b.op("Reshape", b.op("Transpose", wide, perm=[0, 2, 1, 3, 4]), b.ints(1, channels, size, size))
+
+
+def grouped(b: Builder) -> str:
+    return b.conv(b.op("Tanh", b.conv(b.conv("input", "a", 3, 8), "g", 8, 12, group=2)), "head", 12, 3)
+
+
+def grouped_and_shuffled(b: Builder) -> str:
+    """ShuffleNet-V1's unit: grouped 1x1, shuffle, depthwise, grouped 1x1, and the shortcut around them."""
+    stem = b.conv("input", "stem", 3, 18, 1)
+    wide = shuffled(b, b.op("Tanh", b.conv(stem, "one", 18, 36, 1, group=3)), 36, 3)
+    branch = b.conv(b.conv(wide, "dw", 36, 36, group=36), "two", 36, 18, 1, group=3)
+    return b.conv(b.op("Add", stem, branch), "head", 18, 4, 1)
+
+
+def uneven_shuffle(b: Builder) -> str:
+    """After this shuffle, the next layer's conv-groups share no column: nothing can leave between the two."""
+    wide = shuffled(b, b.conv(b.conv("input", "a", 3, 12, 1), "one", 12, 15, 1, group=3), 15, 3)
+    return b.conv(b.conv(wide, "two", 15, 6, 1, group=3), "head", 6, 4, 1)
+
+
+def chunked_after_shuffle(b: Builder) -> str:
+    """ShuffleNet-V2's unit twice: half of the channels pass by, both halves are interleaved, and halved again."""
+    data = b.conv("input", "a", 3, 16, 1)
+    for name in ("one", "two"):
+        left, right = b.op("Split", data, b.ints(8, 8), axis=1, outputs=2)
+        both = b.op("Concat", left, b.op("Tanh", b.conv(right, name, 8, 8)), axis=1)
+        data = shuffled(b, both, 16, 2)
+    return b.conv(data, "head", 16, 3)
+
+
+def pixel_shuffle(b: Builder) -> str:
+    wide = b.op("Reshape", b.conv("input", "a", 3, 24), b.ints(1, 6, 2, 2, 8, 8))
+    large = b.op("Reshape", b.op("Transpose", wide, perm=[0, 1, 4, 2, 5, 3]), b.ints(1, 6, 16, 16))
+    return b.conv(large, "head", 6, 3)
+
+
 PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     chain: {(8, ("a",))},
     residual: {(8, ("stem", "two")), (12, ("one",))},
@@ -107,6 +151,12 @@ PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     gathered: {(4, ("a",))},
     linear_on_tokens: {(6, ("a",)), (5, ("fc",))},
     shared_weight: {(6, ("a", "same"))},
+    channel_shuffle: {(4, ("a",))},
+    grouped: {(4, ("a",)), (6, ("g",))},
+    grouped_and_shuffled: {(6, ("stem", "two")), (4, ("one",))},
+    uneven_shuffle: {(4, ("a",)), (2, ("two",))},
+    chunked_after_shuffle: {(4, ("a", "one", "two"))},
+    pixel_shuffle: {(6, ("a",))},
 }
 
 
@@ -131,16 +181,6 @@ def test_masked_equals_sliced_and_differs_from_the_original(network, seed: int) 
         assert relative_error(sliced, run(traced.model, images)) > 1e-5
 
 
-def channel_shuffle(b: Builder) -> str:
-    wide = b.op("Reshape", b.conv("input", "a", 3, 8), b.ints(1, 2, 4, 8, 8))
-    mixed = b.op("Reshape", b.op("Transpose", wide, perm=[0, 2, 1, 3, 4]), b.ints(1, 8, 8, 8))
-    return b.conv(mixed, "head", 8, 3)
-
-
-def grouped(b: Builder) -> str:
-    return b.conv(b.conv(b.conv("input", "a", 3, 8), "g", 8, 8, group=2), "head", 8, 3)
-
-
 def attention(b: Builder) -> str:
     data = b.op("Reshape", b.conv("input", "a", 3, 6), b.ints(1, 6, 64))
     return b.op("MatMul", data, b.op("Transpose", data, perm=[0, 2, 1]))
@@ -153,8 +193,7 @@ def unknown_operator(b: Builder) -> str:
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (channel_shuffle, "splits or merges channels"),
-        (grouped, "grouped convolution (2 groups)"),
+        (uneven_shuffle, "its 15 channels can only leave together"),
         (attention, "product of two activations"),
         (unknown_operator, "LRN lrn1: not understood"),
         (chain, "the network's output"),
