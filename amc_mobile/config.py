@@ -11,6 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from amc_mobile.errors import ConfigError
 
+AgentName = Literal[
+    "auto",
+    "ddpg",
+    "ddpg-warm",
+    "sb3-ddpg",
+    "sb3-td3",
+    "uniform",
+    "shallow",
+    "deep",
+    "random",
+    "sensitivity",
+    "greedy",
+    "knapsack",
+    "netadapt",
+    "model",
+]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,7 +93,22 @@ class BudgetConfig(_Section):
 class SearchConfig(_Section):
     """AMC's search. Rewards: 'top1' and 'top5' are R_err = -error; 'kl' is minus the divergence from the original."""
 
+    agent: AgentName = Field("auto", description="who searches; 'auto' runs the good ones and returns the best")
+    protocol: Literal["resource", "accuracy"] = Field(
+        "resource", description="'resource': best accuracy within the budget; 'accuracy': least cost within max_loss"
+    )
+    max_loss: float = Field(
+        0.01, ge=0, lt=1, description="protocol 'accuracy': what the reward's accuracy may lose on the search images"
+    )
+    granularity: Literal["channel", "weight"] = Field("channel", description="'weight': fine-grained pruning")
     episodes: int = Field(400, ge=1)
+    evaluations: int | None = Field(
+        None, ge=1, description="at most so many networks are evaluated, sensitivities included; none: no limit"
+    )
+    racing: bool = Field(True, description="stop evaluations that cannot win any more; never changes the winner")
+    evaluator: Literal["auto", "onnxruntime", "torch"] = Field(
+        "auto", description="'auto': torch if there is a GPU, else ONNX Runtime on the CPU"
+    )
     warmup_episodes: int = Field(100, ge=0, description="episodes of constant noise; at most half of all episodes")
     reward: Literal["top1", "top5", "kl"] = "top1"
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)

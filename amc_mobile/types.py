@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
-Metric = Literal["latency_us", "macs", "params", "bytes"]
+Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
 AxisSpans = tuple["Span", ...]
 
 
@@ -213,20 +213,30 @@ class NodeTime:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a policy costs. `latency_us` is predicted from a table and is None without one."""
+    """What a policy costs. `latency_us` is predicted from a table and is None without one.
+
+    `memory_bytes` is the peak of the activations that live at the same time. `elsewhere_us` is the predicted latency on
+    further devices, by their names.
+    """
 
     macs: int
     params: int
     bytes: int
     latency_us: float | None = None
+    memory_bytes: int = 0
+    elsewhere_us: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """An upper limit on one cost, in the metric's own unit. A guarantee: no result exceeds it."""
+    """An upper limit on one cost, in the metric's own unit. A guarantee: no result exceeds it.
+
+    `device` names a further device for a latency limit there; empty for the device of the run.
+    """
 
     metric: Metric
     limit: float
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +265,19 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The winner, and what it was chosen from."""
+    """The winner, and what it was chosen from.
+
+    `budget` is the first limit, `further` are those that hold at the same time. Under the accuracy-guaranteed protocol
+    `budget` names the cost that was minimised, and `least_accuracy` the search accuracy that the winner had to keep.
+    """
 
     budget: Budget
     best: Trial
     opponents: tuple[Trial, ...]  # the best trial of every other agent
     episodes: int
+    further: tuple[Budget, ...] = ()
+    least_accuracy: float | None = None
+    evaluations: int = 0  # different networks that were evaluated, sensitivities included
 
 
 @dataclass(frozen=True, slots=True)
