@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.gram import Grams
-from amc_mobile.prune.layout import channel_columns, input_axis, refittable, to_matrix
+from amc_mobile.prune.layout import Problem, channel_columns, problems
 from amc_mobile.prune.least_squares import absolute_ridge, factorise, inverted
 from amc_mobile.prune.moments import WIDEST_GRAM, Float
 from amc_mobile.prune.saliency import error_weights
-from amc_mobile.types import Layer
 
 Ids = NDArray[np.int64]
 _RIDGE = 1e-2  # relative to M's mean diagonal, so that a few hundred images do not look exact
@@ -104,37 +103,35 @@ def eliminate(consumers: Sequence[Consumer], channels: int) -> Ids:
 
 
 def rank_by_elimination(traced: TracedGraph, grams: Grams) -> dict[int, Ids]:
-    """For every prunable group that a refittable layer reads, its channels from most to least important."""
-    problems = refittable(traced)
+    """For every prunable group that a problem's layer reads, its channels from most to least important."""
     errors = error_weights(traced, grams)
-    last = {span.group: weight for weight, layers in problems.items() for span in layers[0].in_spans}
+    last = {span.group: problem.name for problem in problems(traced) for span in problem.layers[0].in_spans}
     waiting: dict[int, list[Consumer]] = {}
     ranking: dict[int, Ids] = {}
-    for weight, layers in problems.items():
-        for group, consumer in _consumers(traced, grams, layers[0], errors[weight]).items():
+    for problem in problems(traced):
+        for group, consumer in _consumers(traced, grams, problem, errors[problem.name]).items():
             waiting.setdefault(group, []).append(consumer)
-            if last[group] == weight:  # every reader is known: rank the group and forget the matrices
+            if last[group] == problem.name:  # every reader is known: rank the group and forget the matrices
                 ranking[group] = eliminate(waiting.pop(group), traced.network.groups[group].channels)
     return ranking
 
 
-def _consumers(traced: TracedGraph, grams: Grams, layer: Layer, error_weight: Float) -> dict[int, Consumer]:
-    """The layer as a consumer of each prunable group that it reads."""
-    gram, axis = grams.layers[layer.weight], input_axis(traced, layer)
-    axis_map = traced.axes[layer.weight][axis]
-    original = traced.weight(layer.weight)
-    weight = to_matrix(original, axis) * np.sqrt(error_weight)
+def _consumers(traced: TracedGraph, grams: Grams, problem: Problem, error_weight: Float) -> dict[int, Consumer]:
+    """The layer, or one part of it, as a consumer of each prunable group that it reads."""
+    gram, axis_map = grams.layers[problem.name], traced.axes[problem.weight][problem.axis]
+    kernel = traced.weight(problem.weight).shape[2:]
+    weight = problem.matrix(traced) * np.sqrt(error_weight)
     inverse = None
     if gram.columns <= WIDEST_GRAM:
-        moments = gram.gram()[:-1, :-1] if layer.bias is None else gram.centred()[1]
+        moments = gram.centred()[1] if problem.intercept else gram.gram()[:-1, :-1]
         inverse = inverted(factorise(moments, absolute_ridge(_RIDGE, np.diagonal(moments))))
     found: dict[int, Consumer] = {}
-    for group in {span.group for span in layer.in_spans}:
+    for group in {span.group for span in problem.layers[0].in_spans}:
         if traced.network.groups[group].prunable:
             channels = traced.network.groups[group].channels
             here = np.flatnonzero(axis_map.group == group)
             places = here[np.argsort(axis_map.channel[here], kind="stable")]
-            columns = channel_columns(places, original.shape[2:])
+            columns = channel_columns(places, kernel)
             if inverse is None:
                 losses = np.square(weight[columns]).sum(axis=1) * gram.variances()[columns]
                 found[group] = PlainConsumer(losses.reshape(channels, -1).sum(axis=1))

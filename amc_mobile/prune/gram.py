@@ -22,7 +22,7 @@ from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import DataError, GraphError, RunFolderError
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.traced import TracedGraph
-from amc_mobile.prune.layout import refittable
+from amc_mobile.prune.layout import Problem, by_weight, problems
 from amc_mobile.prune.moments import Accumulator, LayerGram
 from amc_mobile.prune.patches import Window, conv_rows, linear_rows
 from amc_mobile.runs import write_bytes
@@ -33,7 +33,7 @@ _BATCH = 4  # images at a time: every layer's input is in memory at once
 
 
 class Grams:
-    """A LayerGram for every layer that can lose input channels, by the name of the layer's weight."""
+    """A LayerGram for every problem of a network (layout.py), by the problem's name: nearly always that of a weight."""
 
     def __init__(self, layers: Mapping[str, LayerGram], images: int) -> None:
         self.layers = dict(layers)
@@ -101,7 +101,7 @@ def collect(
     sites = _sites(traced, points_per_image, seed, len(images))
     if not sites:
         return Grams({}, len(images))
-    session = _session(traced, [layer.input for site in sites for layer in site.layers], threads)
+    session = tensor_session(traced.model, [layer.input for site in sites for layer in site.layers], threads)
     names, entry = [item.name for item in session.get_outputs()], session.get_inputs()[0]
     batch = entry.shape[0]
     for start in range(0, len(images), batch):
@@ -113,20 +113,25 @@ def collect(
             site.add(tensors, batch, len(part))
         if progress is not None:
             progress(start + len(part), len(images), "calibration images")
-    return Grams({site.weight: site.finish() for site in sites}, len(images))
+    return Grams({name: gram for site in sites for name, gram in site.finish().items()}, len(images))
 
 
 class _Site:
-    """The layers that share one weight (nearly always one layer), and what has been sampled of their inputs."""
+    """The layers that share one weight (nearly always one layer), and what has been sampled of their inputs.
 
-    def __init__(self, layers: list[Layer], windows: list[Window], points: int, images: int, seed: list[int]) -> None:
-        self.layers = layers
-        self.weight = layers[0].weight
+    Every part of a grouped convolution adds up its own columns of the same rows.
+    """
+
+    def __init__(
+        self, parts: tuple[Problem, ...], windows: list[Window], points: int, images: int, seed: list[int]
+    ) -> None:
+        self.layers = parts[0].layers
+        self._parts = parts
         self._windows = windows
         self._points = points
         self._images = images
         self._generator = np.random.default_rng(seed)
-        self._accumulator: Accumulator | None = None
+        self._accumulators: list[Accumulator] = []
 
     def add(self, tensors: Mapping[str, NDArray[np.float32]], batch: int, count: int) -> None:
         """Samples the first `count` images of a batch from the layers' input tensors."""
@@ -135,53 +140,63 @@ class _Site:
             tensor = tensors[layer.input]
             if layer.kind == "linear":  # (batch, K), (batch, tokens, K), or (tokens, 1, K) where the batch is 1
                 tensor = tensor.reshape(batch, -1, tensor.shape[-1])
-            rows.append(self._sample(layer, window, tensor[:count]))
-        if self._accumulator is None:
-            self._accumulator = Accumulator(rows[0].shape[1], sum(map(len, rows)) // count * self._images)
+            available = tensor.shape[1] if layer.kind == "linear" else math.prod(layer.out_hw)
+            positions = draw(self._generator, count, available, self._points)
+            rows.append(input_rows(layer, window, tensor[:count], positions))
+        columns = rows[0].shape[1] // len(self._parts)
+        if not self._accumulators:
+            total = sum(map(len, rows)) // count * self._images
+            self._accumulators = [Accumulator(columns, total) for _ in self._parts]
         for item in rows:
-            self._accumulator.add(item)
+            for part, accumulator in enumerate(self._accumulators):
+                accumulator.add(item[:, part * columns : (part + 1) * columns])
 
-    def finish(self) -> LayerGram:
-        """The moments of everything sampled. Raises: DataError if they are not finite."""
-        if self._accumulator is None:
-            raise ValueError(f"no image has reached {self.weight}")
-        gram = self._accumulator.finish()
-        if not np.isfinite(gram.mean_squares()).all():
+    def finish(self) -> dict[str, LayerGram]:
+        """The moments of everything sampled, by the problem's name. Raises: DataError if they are not finite."""
+        grams = [accumulator.finish() for accumulator in self._accumulators]
+        if not all(np.isfinite(gram.mean_squares()).all() for gram in grams):
             raise DataError(
                 f"the input of {self.layers[0].name} is not finite on the calibration images; check weights and images"
             )
-        return gram
+        return {part.name: gram for part, gram in zip(self._parts, grams, strict=True)}
 
-    def _sample(self, layer: Layer, window: Window, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        if layer.kind == "linear":
-            return linear_rows(tensor, self._positions(len(tensor), tensor.shape[1]))
-        height, width = layer.out_hw
-        return conv_rows(tensor, window, width, self._positions(len(tensor), height * width))
 
-    def _positions(self, images: int, available: int) -> NDArray[np.int64]:
-        count = min(self._points, available)
-        return np.stack([self._generator.choice(available, count, replace=False) for _ in range(images)])
+def input_rows(
+    layer: Layer, window: Window, tensor: NDArray[np.float32], positions: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """What a layer reads at some output positions (N, P), as (N * P, K). tensor: (N, C, H, W) or (N, tokens, K)."""
+    if layer.kind == "linear":
+        return linear_rows(tensor, positions)
+    return conv_rows(tensor, window, layer.out_hw[1], positions)
+
+
+def draw(generator: np.random.Generator, images: int, available: int, points: int) -> NDArray[np.int64]:
+    """Different positions for each image, (images, P): `points` of the `available` ones, or all."""
+    count = min(points, available)
+    return np.stack([generator.choice(available, count, replace=False) for _ in range(images)])
 
 
 def _sites(traced: TracedGraph, points: int, seed: int, images: int) -> list[_Site]:
     nodes = {name: node for node in traced.model.graph.node for name in node.output}
-    return [
-        _Site(layers, [_window(layer, nodes[layer.output]) for layer in layers], points, images, [seed, index])
-        for index, layers in enumerate(refittable(traced).values())
-    ]
+    sites = []
+    for index, parts in enumerate(by_weight(problems(traced)).values()):
+        windows = [window_of(layer, nodes[layer.output]) for layer in parts[0].layers]
+        sites.append(_Site(parts, windows, points, images, [seed, index]))
+    return sites
 
 
-def _window(layer: Layer, node: onnx.NodeProto) -> Window:
+def window_of(layer: Layer, node: onnx.NodeProto) -> Window:
+    """What the layer's node sees from an output position."""
     dilations = next((tuple(item.ints) for item in node.attribute if item.name == "dilations"), (1, 1))
     return Window(layer.kernel, layer.stride, (layer.padding[0], layer.padding[1]), (dilations[0], dilations[-1]))
 
 
-def _session(traced: TracedGraph, tensors: list[str], threads: int | None) -> onnxruntime.InferenceSession:
-    """The original network, answering the named tensors instead of its logits."""
+def tensor_session(model: onnx.ModelProto, tensors: list[str], threads: int | None) -> onnxruntime.InferenceSession:
+    """The network, answering the named tensors instead of its logits, for several images at once if it can."""
     try:
-        model = with_batch(traced.model, _BATCH)
+        model = with_batch(model, _BATCH)
     except GraphError:  # a network that runs one image at a time
-        model = with_batch(traced.model, 1)
+        model = with_batch(model, 1)
     del model.graph.output[:]
     model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(tensors)

@@ -11,7 +11,7 @@ from amc_mobile.errors import ConfigError
 from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.prune.elimination import rank_by_elimination
 from amc_mobile.prune.gram import Grams
-from amc_mobile.prune.layout import input_axis, refittable, to_matrix
+from amc_mobile.prune.layout import problems
 from amc_mobile.types import Policy
 
 Method = Literal["l1", "activation", "reconstruction"]
@@ -50,12 +50,11 @@ def _rank_by_weights(traced: TracedGraph, grams: Grams | None) -> dict[int, NDAr
     """Prunable groups by the absolute weights of their consumers, times the inputs' root mean square given grams."""
     groups = traced.network.groups
     scores = {group.index: np.zeros(group.channels) for group in groups if group.prunable}
-    for weight, layers in refittable(traced).items():
-        axis = input_axis(traced, layers[0])
-        axis_map = traced.axes[weight][axis]
-        columns = np.abs(to_matrix(traced.weight(weight), axis)).sum(axis=1, dtype=np.float64)
+    for problem in problems(traced):
+        axis_map = traced.axes[problem.weight][problem.axis]
+        columns = np.abs(problem.matrix(traced)).sum(axis=1, dtype=np.float64)
         if grams is not None:
-            columns = columns * np.sqrt(grams.layers[weight].mean_squares())
+            columns = columns * np.sqrt(grams.layers[problem.name].mean_squares())
         positions = columns.reshape(len(axis_map.group), -1).sum(axis=1)
         for group in scores.keys() & set(axis_map.group.tolist()):
             here = axis_map.group == group

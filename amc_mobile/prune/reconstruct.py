@@ -7,6 +7,7 @@ the original network's), so answers are remembered: a search meets the same widt
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,8 @@ from amc_mobile.errors import DataError
 from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.prune.gram import Grams
 from amc_mobile.prune.importance import Ranking
-from amc_mobile.prune.layout import channel_columns, from_matrix, input_axis, kept_columns, refittable, to_matrix
+from amc_mobile.prune.layout import Problem, by_weight, channel_columns, from_matrix, problems
 from amc_mobile.prune.least_squares import Refit, refit_problem
-from amc_mobile.types import Layer
 
 MEMO_BYTES = 512 * 2**20  # VGG-16's first linear layer alone takes 400 MB
 
@@ -37,69 +37,71 @@ class Reconstructor:
         self._grams = grams
         self._ridge = ridge
         self._ranking = ranking
-        self._layers = refittable(traced)
-        self._problems: dict[str, Refit] = {}
+        self._problems = problems(traced)
+        self._solvers: dict[str, Refit] = {}
         self._memo = Memo(MEMO_BYTES)
-        missing = [weight for weight in self._layers if weight not in grams.layers]
+        missing = [problem.name for problem in self._problems if problem.name not in grams.layers]
         if missing:
             raise DataError(f"the Gram matrices lack {missing[0]}: they belong to another network; collect them again")
 
     def weights(self, channels: Channels) -> dict[str, NDArray[np.generic]]:
         """Weight and bias of every layer whose input lost channels, by initialiser name, in their sliced shapes."""
         arrays: dict[str, NDArray[np.generic]] = {}
-        for weight, layers in self._layers.items():
-            columns = kept_columns(self._traced, layers[0], channels)
-            if len(columns) < self._grams.layers[weight].columns:
-                matrix, bias_change = self._solve(weight, columns)
-                self._fill(arrays, layers, channels, matrix, bias_change)
+        for parts in by_weight(self._problems).values():
+            columns = parts[0].columns(self._traced, channels)
+            if len(columns) < self._grams.layers[parts[0].name].columns:
+                answers = [self._solve(part, columns) for part in parts]
+                arrays |= assembled(self._traced, parts, channels, answers)
         return arrays
 
-    def _fill(
-        self,
-        arrays: dict[str, NDArray[np.generic]],
-        layers: list[Layer],
-        channels: Channels,
-        matrix: Array,
-        bias_change: Array,
-    ) -> None:
-        weight, axis = layers[0].weight, input_axis(self._traced, layers[0])
-        outputs = self._traced.positions(weight, 1 - axis, channels)
-        kernel = self._traced.weight(weight).shape[2:]
-        arrays[weight] = np.ascontiguousarray(from_matrix(matrix[:, outputs], axis, kernel))
-        for layer in layers:
-            if layer.bias is not None:
-                arrays[layer.bias] = (self._traced.weight(layer.bias) + bias_change)[..., outputs]
-
-    def _solve(self, weight: str, columns: NDArray[np.int64]) -> Answer:
-        key = (weight, columns.tobytes())
+    def _solve(self, problem: Problem, columns: NDArray[np.int64]) -> Answer:
+        key = (problem.name, columns.tobytes())
         answer = self._memo.get(key)
         if answer is None:
-            if weight not in self._problems:
-                self._problems[weight] = self._problem(weight)
-            matrix, bias_change = self._problems[weight].solve(columns)
+            if problem.name not in self._solvers:
+                self._solvers[problem.name] = self._solver(problem)
+            matrix, bias_change = self._solvers[problem.name].solve(columns)
             answer = (matrix.astype(np.float32, copy=False), bias_change.astype(np.float32))
             self._memo.put(key, answer)
         return answer
 
-    def _problem(self, weight: str) -> Refit:
-        layers = self._layers[weight]
-        axis = input_axis(self._traced, layers[0])
+    def _solver(self, problem: Problem) -> Refit:
         return refit_problem(
-            self._grams.layers[weight],
-            to_matrix(self._traced.weight(weight), axis),
-            intercept=all(layer.bias is not None for layer in layers),
+            self._grams.layers[problem.name],
+            problem.matrix(self._traced),
+            intercept=problem.intercept,
             ridge=self._ridge,
-            order=self._order(layers[0], axis),
+            order=self._order(problem),
         )
 
-    def _order(self, layer: Layer, axis: int) -> NDArray[np.int64] | None:
+    def _order(self, problem: Problem) -> NDArray[np.int64] | None:
         """All columns by importance, if one group is all that the layer reads."""
-        if self._ranking is None or len(layer.in_spans) != 1:
+        if self._ranking is None or len(problem.layers[0].in_spans) != 1:
             return None
-        axis_map = self._traced.axes[layer.weight][axis]
-        rank_of = np.argsort(self._ranking[layer.in_spans[0].group])
+        axis_map = self._traced.axes[problem.weight][problem.axis]
+        rank_of = np.argsort(self._ranking[problem.layers[0].in_spans[0].group])
         positions = np.argsort(rank_of[axis_map.channel], kind="stable")
-        return channel_columns(positions, self._traced.weight(layer.weight).shape[2:])
+        return channel_columns(positions, self._traced.weight(problem.weight).shape[2:])
+
+
+def assembled(
+    traced: TracedGraph, parts: Sequence[Problem], channels: Channels, answers: Sequence[Answer]
+) -> dict[str, NDArray[np.generic]]:
+    """The sliced weight and biases of one layer from the answers of all its parts, by initialiser name."""
+    outputs = [part.outputs(traced, channels) for part in parts]
+    kernel = traced.weight(parts[0].weight).shape[2:]
+    kept = [matrix[:, stay] for (matrix, _), stay in zip(answers, outputs, strict=True)]
+    whole = [from_matrix(matrix, parts[0].axis, kernel) for matrix in kept]
+    axis = 1 - parts[0].axis
+    arrays: dict[str, NDArray[np.generic]] = {
+        parts[0].weight: np.ascontiguousarray(np.concatenate(whole, axis) if len(whole) > 1 else whole[0])
+    }
+    stays = np.concatenate([stay + part.out_range(traced).start for part, stay in zip(parts, outputs, strict=True)])
+    change = np.concatenate([change for _, change in answers])
+    for bias in parts[0].biases:
+        if bias is not None:
+            arrays[bias] = (traced.weight(bias) + change)[..., stays]
+    return arrays
 
 
 class Memo:

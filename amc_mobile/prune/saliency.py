@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.gram import Grams
-from amc_mobile.prune.layout import input_axis, refittable, to_matrix
+from amc_mobile.prune.layout import Problem, problems
 from amc_mobile.prune.moments import Float
-from amc_mobile.types import Layer
 
 _FLOOR = 1e-9  # of the largest: no output's variance is taken to be smaller
 
@@ -35,31 +34,33 @@ class _Reader:
 
 
 def error_weights(traced: TracedGraph, grams: Grams) -> Mapping[str, Float]:
-    """What a squared error on every output of every refittable layer weighs, (out,), by the name of the layer's weight.
+    """What a squared error on every output of every problem (layout.py) weighs, (out,), by the problem's name.
 
     Scaled so that each layer's own variance weighs one: between layers, errors count relative to what there is.
     """
     readers: defaultdict[int, list[_Reader]] = defaultdict(list)
     weights: dict[str, Float] = {}
-    for name, layers in reversed(refittable(traced).items()):
-        gram = grams.layers[name]
-        matrix = to_matrix(traced.weight(name), input_axis(traced, layers[0]))
+    for problem in reversed(problems(traced)):
+        gram = grams.layers[problem.name]
+        matrix = problem.matrix(traced)
         variance = gram.output_variances(matrix)
         variance = np.maximum(variance, _FLOOR * variance.max() or 1.0)
-        sensitivity = _of_outputs(traced, layers[0], variance, readers)
-        _read(traced, layers[0], np.square(matrix, dtype=np.float64) @ sensitivity, gram.variances(), readers)
-        weights[name] = sensitivity / (sensitivity @ variance or 1.0)
+        sensitivity = _of_outputs(traced, problem, variance, readers)
+        _read(traced, problem, np.square(matrix, dtype=np.float64) @ sensitivity, gram.variances(), readers)
+        weights[problem.name] = sensitivity / (sensitivity @ variance or 1.0)
     return weights
 
 
-def _of_outputs(traced: TracedGraph, layer: Layer, variance: Float, readers: Mapping[int, list[_Reader]]) -> Float:
-    """S of the layer's outputs, from the later layers that read them."""
-    axis_map = traced.axes[layer.weight][1 - input_axis(traced, layer)]
+def _of_outputs(traced: TracedGraph, problem: Problem, variance: Float, readers: Mapping[int, list[_Reader]]) -> Float:
+    """S of the problem's outputs, from the later layers that read them."""
+    axis_map = traced.axes[problem.weight][1 - problem.axis]
+    own_range = problem.out_range(traced)
+    groups, channels = (ids[own_range.start : own_range.stop] for ids in (axis_map.group, axis_map.channel))
     sensitivity = np.full(len(variance), 1 / variance.mean())
-    for group in np.unique(axis_map.group).tolist():
+    for group in np.unique(groups).tolist():
         if readers.get(group):
-            here = axis_map.group == group
-            channel, own = axis_map.channel[here], variance[here]
+            here = groups == group
+            channel, own = channels[here], variance[here]
             most = 1.0 if len(traced.network.groups[group].producers) > 1 else np.inf
             sensitivity[here] = sum(
                 reader.sensitivity[channel] * np.minimum(reader.variance[channel] / own, most)
@@ -69,16 +70,19 @@ def _of_outputs(traced: TracedGraph, layer: Layer, variance: Float, readers: Map
 
 
 def _read(
-    traced: TracedGraph, layer: Layer, columns: Float, variance: Float, readers: defaultdict[int, list[_Reader]]
+    traced: TracedGraph, problem: Problem, columns: Float, variance: Float, readers: defaultdict[int, list[_Reader]]
 ) -> None:
-    """Notes what the layer says about the channels that it reads; kernel positions and flattened maps are added up."""
-    axis_map = traced.axes[layer.weight][input_axis(traced, layer)]
+    """Notes what the problem says about the channels that it reads; kernel positions and flattened maps are added up.
+
+    A channel of a grouped convolution stands for one channel in each part, and each part speaks of its own only.
+    """
+    axis_map = traced.axes[problem.weight][problem.axis]
     by_position = columns.reshape(len(axis_map.group), -1).sum(axis=1)
     spread = variance.reshape(len(axis_map.group), -1).mean(axis=1)
-    for group in {span.group for span in layer.in_spans}:
+    for group in {span.group for span in problem.layers[0].in_spans}:
         here = axis_map.group == group
         channel, channels = axis_map.channel[here], traced.network.groups[group].channels
         count = np.bincount(channel, minlength=channels)
         total = np.bincount(channel, by_position[here], channels)
         mean = np.bincount(channel, spread[here], channels) / np.maximum(count, 1)
-        readers[group].append(_Reader(total, mean))
+        readers[group].append(_Reader(total / problem.parts, mean))

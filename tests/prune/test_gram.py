@@ -12,7 +12,7 @@ from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.trace import trace
 from amc_mobile.prune import gram
 from amc_mobile.prune.gram import Grams, collect
-from amc_mobile.prune.layout import input_axis, refittable, to_matrix
+from amc_mobile.prune.layout import problems
 from tests.graph.builders import Builder
 from tests.prune.networks import branches, chain, grams_of, images, residual
 
@@ -32,16 +32,14 @@ def test_moments_explain_every_output(build):
     """[X 1]ᵀY = G [W; b], where all positions are sampled: sums and squares of the outputs follow from G alone."""
     traced, data = build(), images(build(), 6)
     grams = collect(traced, data, 10_000, seed=0, threads=1)
-    problems = refittable(traced)
-    assert set(grams.layers) == set(problems) != set()
-    outputs = tensors(traced, [layers[0].output for layers in problems.values()], data)
-    for (weight, layers), output in zip(problems.items(), outputs, strict=True):
-        extended = np.vstack(
-            [to_matrix(traced.weight(weight), input_axis(traced, layers[0])), traced.weight(layers[0].bias)]
-        )
-        matrix = grams.layers[weight].gram()
+    found = problems(traced)
+    assert set(grams.layers) == {problem.name for problem in found} != set()
+    outputs = tensors(traced, [problem.layers[0].output for problem in found], data)
+    for problem, output in zip(found, outputs, strict=True):
+        extended = np.vstack([problem.matrix(traced), traced.weight(problem.biases[0])])
+        matrix = grams.layers[problem.name].gram()
         flat = output.reshape(*output.shape[:2], -1).astype(np.float64)
-        assert grams.layers[weight].rows == flat.shape[0] * flat.shape[2]
+        assert grams.layers[problem.name].rows == flat.shape[0] * flat.shape[2]
         np.testing.assert_allclose((matrix @ extended)[-1], flat.sum(axis=(0, 2)), rtol=1e-4, atol=1e-2)
         squares = np.einsum("ko,kj,jo->o", extended, matrix, extended)
         np.testing.assert_allclose(squares, np.square(flat).sum(axis=(0, 2)), rtol=1e-4)

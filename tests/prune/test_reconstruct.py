@@ -11,7 +11,7 @@ from amc_mobile.errors import DataError
 from amc_mobile.prune import least_squares, moments, reconstruct
 from amc_mobile.prune.gram import Grams
 from amc_mobile.prune.importance import keep, rank
-from amc_mobile.prune.layout import input_axis, kept_columns, refittable, to_matrix
+from amc_mobile.prune.layout import problems, to_matrix
 from amc_mobile.prune.pruner import Pruner
 from amc_mobile.prune.reconstruct import Memo, Reconstructor
 from tests.graph.builders import random_channels, run
@@ -20,17 +20,15 @@ from tests.prune.networks import branches, chain, grams_of, images, residual, sh
 
 def residuals(traced, grams, channels, weights):
     """Squared error of every refitted layer's kept outputs on the calibration rows: (refitted, as it was, best)."""
-    for name, layers in refittable(traced).items():
-        if name not in weights:
+    for problem in problems(traced):
+        if problem.weight not in weights:
             continue
-        layer, axis = layers[0], input_axis(traced, layers[0])
-        columns = kept_columns(traced, layer, channels)
-        outputs = traced.positions(name, 1 - axis, channels)
-        gram = grams.layers[name].gram()
-        original = np.vstack([to_matrix(traced.weight(name), axis), traced.weight(layer.bias)])[:, outputs]
+        columns, outputs = problem.columns(traced, channels), problem.outputs(traced, channels)
+        gram = grams.layers[problem.name].gram()
+        original = np.vstack([problem.matrix(traced), traced.weight(problem.biases[0])])[:, outputs]
         rows = [*columns, len(gram) - 1]
         best = np.linalg.lstsq(gram[np.ix_(rows, rows)], gram[rows] @ original, rcond=None)[0]
-        refit = np.vstack([to_matrix(weights[name], axis), weights[layer.bias]])
+        refit = np.vstack([to_matrix(weights[problem.weight], problem.axis), weights[problem.biases[0]]])
         errors = []
         for candidate in (refit, original[rows], best):
             difference = original.copy()
