@@ -92,6 +92,18 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """Activations that are alive at the same time, while the ONNX node `node` runs.
+
+    They take `fixed_bytes`, and `positions` bytes for every kept channel of each span's group.
+    """
+
+    node: str
+    fixed_bytes: int
+    spans: AxisSpans = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkGraph:
     """What can be pruned in one network, and the shapes from which every cost follows."""
 
@@ -101,6 +113,7 @@ class NetworkGraph:
     groups: tuple[ChannelGroup, ...]
     tensors: tuple[WeightTensor, ...]
     overhead_bytes: int = 0  # of the serialised ONNX file, beside its weights
+    moments: tuple[Moment, ...] = ()  # the peak of activation memory is the largest of them, for every policy
 
     def full(self) -> Policy:
         """The policy that prunes nothing."""

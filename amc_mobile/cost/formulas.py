@@ -39,6 +39,17 @@ def size_bytes(network: NetworkGraph, kept: Sequence[int]) -> int:
     return 4 * sum(_elements(tensor, kept) for tensor in network.tensors) + network.overhead_bytes
 
 
+def memory_bytes(network: NetworkGraph, kept: Sequence[int]) -> int:
+    """Peak of the activations alive at the same time, as graph.liveness counts them; 0 for a graph without moments."""
+    return max(
+        (
+            moment.fixed_bytes + sum(span.positions * kept[span.group] for span in moment.spans)
+            for moment in network.moments
+        ),
+        default=0,
+    )
+
+
 def _elements(tensor: WeightTensor, kept: Sequence[int]) -> int:
     return math.prod(
         sum(span.positions * kept[span.group] for span in spans) if spans else length

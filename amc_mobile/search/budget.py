@@ -9,21 +9,67 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.cost.price import CostFunction
+from amc_mobile.config import SearchConfig
+from amc_mobile.cost.price import CostFunction, cost_function, joint_cost
+from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import BudgetError
-from amc_mobile.types import Metric, NetworkGraph, Policy
+from amc_mobile.types import Budget, Metric, NetworkGraph, Policy
 
 Widths = tuple[int, ...]
 LANDING = 0.98  # an episode ends at 98-100 % of the limit wherever the grid of widths is fine enough
 _HALVINGS = 40  # of the scale in `project`: far finer than any grid of widths
 
-_CONFIG_KEYS: dict[Metric, str] = {"latency_us": "latency", "macs": "macs", "params": "params", "bytes": "bytes"}
+_CONFIG_KEYS: dict[Metric, str] = {
+    "latency_us": "latency",
+    "macs": "macs",
+    "params": "params",
+    "bytes": "bytes",
+    "memory_bytes": "memory",
+}
+
+
+def build_walls(
+    network: NetworkGraph,
+    budgets: Sequence[Budget],
+    tables: Mapping[str, LatencyTable],
+    config: SearchConfig,
+    grids: Sequence[Widths] | None = None,
+    *,
+    landing: float | None = None,
+) -> Walls:
+    """The walls of one budget or of several at once.
+
+    `tables` are found by the budgets' device names, "" being the run's own device. With one budget the walls price in
+    its metric; with several they price in the largest share of any limit, and their limit is 1. The latency margin
+    applies to every latency. `landing` replaces LANDING; 0 switches the lower wall off.
+
+    Raises: BudgetError if a budget cannot be kept, or a latency has no table.
+    """
+    costs = [cost_function(network, budget.metric, tables, budget.device) for budget in budgets]
+    single = [
+        Walls(
+            network,
+            cost,
+            budget.limit,
+            config.min_keep_ratio,
+            config.round_to,
+            metric=budget.metric,
+            margin=config.latency_margin if budget.metric == "latency_us" else 0.0,
+            grids=grids,
+            landing=landing,
+        )
+        for budget, cost in zip(budgets, costs, strict=True)
+    ]  # each says by itself if it cannot be kept
+    if len(single) == 1:
+        return single[0]
+    joint = joint_cost(costs, [walls.limit for walls in single])
+    return Walls(network, joint, 1.0, config.min_keep_ratio, config.round_to, grids=single[0].grids, landing=landing)
 
 
 class Walls:
@@ -43,8 +89,13 @@ class Walls:
         *,
         metric: Metric = "latency_us",
         margin: float = 0.0,
+        grids: Sequence[Widths] | None = None,
+        landing: float | None = None,
     ) -> None:
         """`margin` is the share of the limit that no policy may use: room for what the cost function does not know.
+
+        `grids` replace the widths that follow from `min_keep_ratio` and `round_to`. An episode ends above `landing`
+        times the limit (LANDING unless given) wherever it can.
 
         Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum.
         """
@@ -53,14 +104,14 @@ class Walls:
         if not self.groups:
             reasons = ", ".join(dict.fromkeys(group.reason for group in network.groups if group.reason))
             raise BudgetError(f"{network.name} has no channels that can be pruned ({reasons}); choose another network")
-        self.grids = tuple(width_grid(group.channels, min_keep_ratio, round_to) for group in self.groups)
+        self.grids = tuple(grids or (width_grid(group.channels, min_keep_ratio, round_to) for group in self.groups))
         self.channels: Widths = tuple(group.channels for group in self.groups)
         self.smallest: Widths = tuple(grid[0] for grid in self.grids)
         self.limit = limit * (1.0 - margin)
         self._price = cost
         self.full_cost = self.cost(self.channels)
         self.smallest_cost = self.cost(self.smallest)
-        self.floor = min(LANDING * self.limit, self.full_cost)
+        self.floor = min((LANDING if landing is None else landing) * self.limit, self.full_cost)
         if self.smallest_cost > self.limit:
             raise BudgetError(self._unreachable(limit, metric, min_keep_ratio, margin))
 
@@ -198,7 +249,7 @@ def in_words(value: float, metric: Metric) -> str:
     """
     if metric == "latency_us":
         return f"{value:.3g} µs" if value < 1000 else f"{value / 1000:.3g} ms"
-    unit = {"macs": " MACs", "params": " parameters", "bytes": "B"}[metric]
+    unit = {"macs": " MACs", "params": " parameters", "bytes": "B", "memory_bytes": "B"}[metric]
     for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
