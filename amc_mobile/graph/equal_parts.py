@@ -14,9 +14,10 @@ def unite_columns(identities: Identities, block: Ids) -> Ids:
 
     Returns: the identities of the columns.
     """
+    columns: Ids = block[0]
     for row in block[1:]:
-        identities.unite(block[0], row)
-    return block[0]
+        identities.unite(columns, row)
+    return columns
 
 
 def balance(identities: Identities, parts: Sequence[Ids]) -> None:

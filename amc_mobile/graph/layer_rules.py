@@ -64,8 +64,12 @@ def matmul(walk: Walk, _: int, node: onnx.NodeProto) -> None:
 
 def finish_layer(walk: Walk, node: onnx.NodeProto, kind: str, arriving: Ids, leaving: Ids, axis: int = 0) -> None:
     """Notes the output side of a layer: weight, bias, the activation it makes, and the layer itself."""
-    if layer_name(node.input[1]) in walk.skip:
+    name = layer_name(node.input[1])
+    if name in walk.skip:
         walk.identities.pin(np.concatenate([arriving, leaving]), "skipped by hand")
+    for pinned in walk.pinned:
+        if pinned.layer == name:
+            walk.identities.pin(leaving[list(pinned.outputs)], pinned.reason)
     walk.member(node.input[1], axis, leaving)
     if len(node.input) > 2 and node.input[2] in walk.arrays and walk.arrays[node.input[2]].shape:
         bias = node.input[2]

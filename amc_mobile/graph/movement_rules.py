@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from amc_mobile.graph.equal_parts import balance
+from amc_mobile.graph.equal_parts import balance, unite_columns
 from amc_mobile.graph.identities import Lane
 from amc_mobile.graph.prepare import attributes
 from amc_mobile.graph.walk import Count, Reindex, Walk
@@ -38,6 +38,18 @@ def reduce(walk: Walk, _: int, node: onnx.NodeProto) -> None:
         return
     gone = 0 if attributes(node).get("keepdims", 1) else sum(axis % rank < lane.axis for axis in named)
     walk.lanes[node.output[0]] = Lane(lane.axis - gone, lane.ids)
+
+
+def depth_to_space(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+    """Every block of channels becomes the pixels of one channel, and leaves with it."""
+    values = attributes(node)
+    lane, area = walk.lanes.get(node.input[0]), int(values["blocksize"]) ** 2
+    if lane is None or lane.axis != 1:
+        walk.opaque(node, "works along its channels")
+        return
+    crosswise = values.get("mode", b"DCR") == b"CRD"  # channel, then pixel of the block
+    blocks = lane.ids.reshape(-1, area).T if crosswise else lane.ids.reshape(area, -1)
+    walk.lanes[node.output[0]] = Lane(1, unite_columns(walk.identities, blocks))
 
 
 def softmax(walk: Walk, _: int, node: onnx.NodeProto) -> None:

@@ -20,6 +20,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshape_rules.reshape),
     **dict.fromkeys(["BatchNormalization", "InstanceNormalization"], elementwise_rules.normalise),
     **dict.fromkeys(["Softmax", "LogSoftmax"], movement_rules.softmax),
+    "DepthToSpace": movement_rules.depth_to_space,
     "Conv": layer_rules.conv,
     "Gemm": layer_rules.gemm,
     "MatMul": layer_rules.matmul,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from amc_mobile.graph.identities import Ids
 from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare, without_weights
 from amc_mobile.graph.rules import RULES
 from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
-from amc_mobile.graph.walk import RawLayer, Walk, layer_name
+from amc_mobile.graph.walk import Pinned, RawLayer, Walk, layer_name
 from amc_mobile.types import AxisSpans, ChannelGroup, Layer, LayerKind, NetworkGraph, Span, WeightTensor
 
 
@@ -24,10 +25,11 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
     """The network with its channel groups, found by executing the graph on channel identities.
 
     `skip` names layers whose width must stay as it is. Nothing fails to trace: what is not understood is pinned, with
-    the reason. Raises: GraphError for a damaged file, several inputs, or an unknown name in `skip`.
+    the reason. So are outputs of layers that the file's metadata names in "amc.pinned", JSON [[layer, outputs, reason]].
+    Raises: GraphError for a damaged file, several inputs, or an unknown name in `skip`.
     """
     plain, arrays, shapes = prepare(model)
-    walk = Walk(plain, arrays, shapes, frozenset(skip)).run(RULES)
+    walk = Walk(plain, arrays, shapes, _pinned(model), frozenset(skip)).run(RULES)
     names = [layer_name(raw.node.input[1]) for raw in walk.layers]
     unknown = set(skip) - set(names)
     if unknown:
@@ -46,6 +48,11 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
     return TracedGraph(plain, network, arrays, axes, index, walk=walk)
 
 
+def _pinned(model: onnx.ModelProto) -> list[Pinned]:
+    text = next((item.value for item in model.metadata_props if item.key == "amc.pinned"), "[]")
+    return [Pinned(layer, tuple(outputs), reason) for layer, outputs, reason in json.loads(text)]
+
+
 def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
     """Identities that stand at the same places form a group; inside it, channels are numbered by age."""
     places: defaultdict[int, list[tuple[tuple[str, int], int]]] = defaultdict(list)
@@ -59,19 +66,19 @@ def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:
     index = _index(walk, list(kinds.values()))
     made, read = _layers_by_group(walk, index, "out_ids"), _layers_by_group(walk, index, "in_ids")
     groups = []
-    for number, ((_, reason), roots) in enumerate(kinds.items()):
+    for number, ((_, reason), members) in enumerate(kinds.items()):
         producers, consumers = tuple(made[number]), tuple(read[number])
-        why = reason or _why_pointless(producers, consumers, len(roots), places[roots[0]][0][1])
+        why = reason or _why_pointless(producers, consumers, len(members), places[members[0]][0][1])
         title = producers[0] if producers else f"channels read by {consumers[0]}" if consumers else f"group {number}"
-        groups.append(ChannelGroup(number, title, len(roots), producers, consumers, not why, why))
+        groups.append(ChannelGroup(number, title, len(members), producers, consumers, not why, why))
     return index, tuple(groups)
 
 
 def _index(walk: Walk, groups: Sequence[Sequence[int]]) -> GroupIndex:
     """Where each root of every group stands."""
     group_of, channel_of = (np.full(walk.identities.count, blank, np.int64) for blank in (-1, 0))
-    for number, roots in enumerate(groups):
-        group_of[roots], channel_of[roots] = number, np.arange(len(roots))
+    for number, members in enumerate(groups):
+        group_of[members], channel_of[members] = number, np.arange(len(members))
     return GroupIndex(walk.identities, group_of, channel_of)
 
 

@@ -7,7 +7,7 @@ the places in the graph that spell out a number of channels and must follow when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -43,6 +43,15 @@ class Reindex:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """Outputs of a layer that must stay, whatever the graph says."""
+
+    layer: str
+    outputs: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RawLayer:
     """A layer as the walk meets it: everything but the groups."""
 
@@ -62,7 +71,8 @@ class Walk:
     model: onnx.ModelProto
     arrays: Arrays
     shapes: Shapes
-    skip: frozenset[str] = frozenset()
+    pinned: Sequence[Pinned] = ()
+    skip: frozenset[str] = frozenset()  # layers that must stay as they are on both sides
     identities: Identities = field(default_factory=Identities)
     lanes: dict[str, Lane] = field(default_factory=dict)
     memberships: dict[tuple[str, int], Membership] = field(default_factory=dict)  # by weight and axis

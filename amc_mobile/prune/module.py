@@ -90,10 +90,10 @@ def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) ->
     state = {}
     for name, tensor in module.state_dict().items():
         owner = name.rpartition(".")[0]
-        if name in stored:
-            kept = [traced.positions(name, axis, channels) for axis in range(tensor.ndim)]
-        elif name in flipped:
+        if name in flipped:
             kept = [traced.positions(flipped[name], axis, channels) for axis in (1, 0)]
+        elif name in stored:
+            kept = [traced.positions(name, axis, channels) for axis in range(tensor.ndim)]
         elif owner in norms and tensor.ndim:
             weight = norms[owner]
             kept = [traced.positions(flipped.get(weight, weight), 1 if weight in flipped else 0, channels)]
