@@ -193,18 +193,19 @@ def window_of(layer: Layer, node: onnx.NodeProto) -> Window:
 
 def tensor_session(model: onnx.ModelProto, tensors: list[str], threads: int | None) -> onnxruntime.InferenceSession:
     """The network, answering the named tensors instead of its logits, for several images at once if it can."""
+    shown = onnx.ModelProto()
     try:
-        model = with_batch(model, _BATCH)
+        shown = with_batch(model, _BATCH)
     except GraphError:  # a network that runs one image at a time
-        model = with_batch(model, 1)
-    del model.graph.output[:]
-    model.graph.output.extend(
+        shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in dict.fromkeys(tensors)
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _stored_layer(stored: Mapping[str, NDArray[np.generic]], index: int, rows: int) -> LayerGram:

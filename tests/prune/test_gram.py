@@ -135,3 +135,16 @@ def test_infinite_activations_are_one_clear_error():
 def test_images_that_do_not_fit(shape):
     with pytest.raises(DataError, match="calibration images"):
         collect(chain(), np.zeros(shape, np.float32), 5, seed=0)
+
+
+def test_a_transformer_with_a_class_token_is_calibrated_image_by_image():
+    b = Builder(channels=3, size=4)
+    rows = b.op("Transpose", b.op("Reshape", b.conv("input", "patch", 3, 6), b.ints(1, 6, 16)), perm=[0, 2, 1])
+    token = b.constant("token", b.random.standard_normal((1, 1, 6)).astype(np.float32))
+    rows = b.op("Concat", token, rows, axis=1)
+    up = b.op("Relu", b.op("MatMul", rows, b.constant("up.weight", np.ones((6, 10), np.float32))))
+    down = b.op("MatMul", up, b.constant("down.weight", np.ones((10, 6), np.float32)))
+    traced = trace(b.build(b.op("ReduceMean", down, b.ints(1), keepdims=0)), "tokens")
+    with pytest.raises(GraphError):
+        with_batch(traced.model, 1)
+    assert grams_of(traced, 3, 5).layers["down.weight"].rows == 3 * 5
