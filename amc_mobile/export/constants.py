@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,14 +13,33 @@ from onnx.reference import ReferenceEvaluator
 from amc_mobile.errors import GraphError
 from amc_mobile.export.tensor_types import tensor_types
 
+_STRETCHING = ("Reshape", "Unsqueeze", "Squeeze", "Expand", "Identity", "Cast", "CastLike")
 _LEFT_ALONE = ("RandomNormal", "RandomUniform", "DequantizeLinear", "If", "Loop", "Scan")
 
 
-def fold_constants(model: onnx.ModelProto) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Initialisers that hold a parameter in another form, by their names: the parameter's name."""
+
+    transposed: Mapping[str, str]
+    stretched: Mapping[str, str]  # with axes of length one added or taken away
+
+    def then(self, later: Stored) -> Stored:
+        """What is known after a second folding."""
+        stretched = {name: self.stretched.get(source, source) for name, source in later.stretched.items()}
+        return Stored({**self.transposed, **later.transposed}, {**self.stretched, **stretched})
+
+    def among(self, names: set[str]) -> Stored:
+        """Without the initialisers that are no longer there."""
+        old = (self.transposed, self.stretched)
+        return Stored(*({name: source for name, source in item.items() if name in names} for item in old))
+
+
+def fold_constants(model: onnx.ModelProto) -> Stored:
     """Folds in place every node whose inputs are all known; takes out nodes that only hand on their input.
 
-    Initialisers keep their names. A weight that is only used transposed is stored transposed, under its own name.
-    Returns: for every initialiser that holds a transposed weight, the name of that weight.
+    Initialisers keep their names. A weight that is only used transposed is stored transposed, under its own name; so is
+    one that is only used with further axes of length one. Returns: which initialisers these are.
     Raises: GraphError if a constant node cannot be computed.
     """
     known = _Known(model)
@@ -39,7 +59,7 @@ def fold_constants(model: onnx.ModelProto) -> dict[str, str]:
     read = {name for node in nodes for name in node.input}
     model.graph.initializer.extend(known.tensor(name) for name in known.computed if name in read)
     drop_unused(model)
-    return _name_transposed(model, known.transposed)
+    return Stored(_rename(model, known.transposed), _rename(model, known.stretched))
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
@@ -64,6 +84,7 @@ class _Known:
         self._types = tensor_types(model)
         self.computed: dict[str, np.ndarray] = {}
         self.transposed: dict[str, str] = {}  # computed tensor -> the stored weight of which it is the transpose
+        self.stretched: dict[str, str] = {}  # computed tensor -> the stored parameter, with other axes of length one
 
     def folds(self, node: onnx.NodeProto) -> bool:
         """Whether all outputs of the node are known now."""
@@ -80,11 +101,19 @@ class _Known:
         self.computed.update(_evaluate(node, values, self._opsets))
         if node.op_type == "Transpose" and node.input[0] in self._stored:
             self.transposed[node.output[0]] = node.input[0]
+        elif node.op_type in _STRETCHING:
+            self._note_stretched(node.input[0], node.output[0])
         return True
 
     def tensor(self, name: str) -> onnx.TensorProto:
         """A computed value as an initialiser."""
         return numpy_helper.from_array(np.asarray(self.computed[name], order="C"), name)
+
+    def _note_stretched(self, source: str, result: str) -> None:
+        before, after = self._value(source), self.computed[result]
+        origin = source if source in self._stored else self.stretched.get(source)
+        if origin and before is not None and _long_axes(before) == _long_axes(after):
+            self.stretched[result] = origin
 
     def _folds_shape(self, node: onnx.NodeProto) -> bool:
         shape = self._shape(node.input[0])
@@ -135,10 +164,14 @@ def _evaluate(
     return {name: np.asarray(result) for name, result in zip(node.output, results, strict=False)}
 
 
-def _name_transposed(model: onnx.ModelProto, transposed: Mapping[str, str]) -> dict[str, str]:
-    """Gives a transposed weight the name of the weight, unless that is also used as it was."""
+def _long_axes(array: np.ndarray) -> list[int]:
+    return [length for length in array.shape if length > 1]
+
+
+def _rename(model: onnx.ModelProto, computed: Mapping[str, str]) -> dict[str, str]:
+    """Gives an initialiser computed from a parameter the parameter's name, unless that is also used as it was."""
     stored = {tensor.name for tensor in model.graph.initializer}
-    originals = {output: weight for output, weight in transposed.items() if output in stored}
+    originals = {output: weight for output, weight in computed.items() if output in stored}
     names: dict[str, str] = {}
     for output, weight in originals.items():
         if weight not in stored and weight not in names.values():

@@ -33,22 +33,25 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     Batch normalisations are folded where a convolution or linear layer directly precedes them. Initialisers are named
     as the module's parameters, a folded layer's bias `<layer>.bias`; layers' nodes are named as their modules. All
     shapes are static, every tensor's type is recorded. Metadata: "amc.folded" is JSON {layer: batch norm},
-    "amc.transposed" is JSON {initialiser: parameter} for weights that the graph stores transposed.
+    "amc.transposed" and "amc.stretched" are JSON {initialiser: parameter} for parameters that the graph stores
+    transposed, or with other axes of length one.
     Raises: GraphError if the module cannot be exported.
     """
     model = _trace(module, input_shape)
     parameters = {tensor.name for tensor in model.graph.initializer}
-    transposed = fold_constants(model)
+    stored = fold_constants(model)
     if any(node.op_type in ("Shape", "CastLike") for node in model.graph.node):  # the exporter left types out
         record_types(model)
-        transposed |= fold_constants(model)
+        stored = stored.then(fold_constants(model))
     split_sequences(model)
     _drop_zero_biases(model, parameters)
     folded = fold_batch_norms(model)
     drop_unused(model)
     _name_nodes(model)
     _drop_chatter(model)
-    onnx.helper.set_model_props(model, {"amc.folded": json.dumps(folded), "amc.transposed": json.dumps(transposed)})
+    stored = stored.among({tensor.name for tensor in model.graph.initializer})
+    notes = {"amc.folded": folded, "amc.transposed": stored.transposed, "amc.stretched": stored.stretched}
+    onnx.helper.set_model_props(model, {key: json.dumps(note) for key, note in notes.items()})
     record_types(model)
     return model
 

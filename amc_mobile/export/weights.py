@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import onnx
@@ -18,11 +19,12 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
     """The module's arrays under the names of the graph's initialisers, batch norms folded as in the graph.
 
     `model` is the graph exported from the module, or a slice of it with the module's widths; what it says in its
-    metadata ("amc.folded", "amc.transposed") decides. Initialisers that are no parameters are left out.
+    metadata ("amc.folded", "amc.transposed", "amc.stretched") decides. Initialisers that are no parameters are left out.
     Raises: GraphError if an array does not have the shape that the graph stores.
     """
     metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
     transposed: dict[str, str] = metadata.get("amc.transposed", {})
+    stretched: dict[str, str] = metadata.get("amc.stretched", {})
     state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
     parts = dict(module.named_modules())
     for layer, norm in metadata.get("amc.folded", {}).items():
@@ -31,9 +33,11 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
         state |= {name: weight, f"{layer}.bias": bias}
     arrays = {}
     for tensor in model.graph.initializer:
-        parameter = transposed.get(tensor.name, tensor.name)
+        parameter = (transposed | stretched).get(tensor.name, tensor.name)
         if parameter in state:
             array = state[parameter].T if tensor.name in transposed else state[parameter]
+            if tensor.name in stretched and array.size == math.prod(tensor.dims):
+                array = array.reshape(tuple(tensor.dims))
             if array.shape != tuple(tensor.dims):
                 raise GraphError(
                     f"{parameter} has shape {array.shape} in the module but {tuple(tensor.dims)} in the graph; "

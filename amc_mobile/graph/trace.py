@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.identities import Ids
+from amc_mobile.graph.liveness import moments
 from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare, without_weights
 from amc_mobile.graph.rules import RULES
 from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
@@ -25,7 +26,7 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
     """The network with its channel groups, found by executing the graph on channel identities.
 
     `skip` names layers whose width must stay as it is. Nothing fails to trace: what is not understood is pinned, with
-    the reason. So are outputs of layers that the file's metadata names in "amc.pinned", JSON [[layer, outputs, reason]].
+    the reason. So are outputs of layers that the file's metadata "amc.pinned" lists, JSON [[layer, outputs, reason]].
     Raises: GraphError for a damaged file, several inputs, or an unknown name in `skip`.
     """
     plain, arrays, shapes = prepare(model)
@@ -44,6 +45,7 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
         groups=groups,
         tensors=tensors,
         overhead_bytes=_overhead_bytes(plain, arrays) - sum(4 * math.prod(tensor.shape) for tensor in tensors),
+        moments=moments(plain.graph, walk, index, groups),
     )
     return TracedGraph(plain, network, arrays, axes, index, walk=walk)
 

@@ -87,11 +87,14 @@ def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) ->
     stored = {item.name for item in traced.model.graph.initializer}
     norms = {norm: f"{layer}.weight" for layer, norm in _metadata(traced, "amc.folded").items()}
     flipped = {parameter: name for name, parameter in _metadata(traced, "amc.transposed").items()}
+    stretched = {parameter: name for name, parameter in _metadata(traced, "amc.stretched").items()}
     state = {}
     for name, tensor in module.state_dict().items():
         owner = name.rpartition(".")[0]
         if name in flipped:
             kept = [traced.positions(flipped[name], axis, channels) for axis in (1, 0)]
+        elif name in stretched:
+            kept = _unstretched(traced, stretched[name], tensor.shape, channels)
         elif name in stored:
             kept = [traced.positions(name, axis, channels) for axis in range(tensor.ndim)]
         elif owner in norms and tensor.ndim:
@@ -101,6 +104,12 @@ def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) ->
             kept = []  # no part of the graph: counters, heads that only training uses
         state[name] = tensor[np.ix_(*kept)] if kept else tensor
     return state
+
+
+def _unstretched(traced: TracedGraph, name: str, shape: torch.Size, channels: Channels) -> list[np.ndarray]:
+    """What stays along each axis of a parameter that the graph stores with other axes of length one."""
+    long = iter([axis for axis, length in enumerate(traced.weight(name).shape) if length > 1])
+    return [traced.positions(name, next(long), channels) if length > 1 else np.arange(1) for length in shape]
 
 
 def _graph_pads(module: nn.Module, model: onnx.ModelProto) -> Pads:

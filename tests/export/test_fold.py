@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from amc_mobile.errors import GraphError
-from amc_mobile.export.constants import drop_unused, fold_constants
+from amc_mobile.export.constants import Stored, drop_unused, fold_constants
 from amc_mobile.export.fold import fold_batch_norms, module_of
 from amc_mobile.export.sequences import split_sequences
 from amc_mobile.export.tensor_types import record_types, tensor_types
@@ -117,7 +117,7 @@ def test_constants_are_computed_once():
     ]
     model = graph(nodes, {"unused": np.ones(3, np.float32)})
     before = run(model)
-    assert fold_constants(model) == {}
+    assert fold_constants(model) == Stored({}, {})
     assert [node.op_type for node in model.graph.node] == ["Mul"]
     assert [tensor.name for tensor in model.graph.initializer] == ["twos"]
     np.testing.assert_array_equal(run(model), before)
@@ -153,9 +153,21 @@ def test_a_weight_used_both_ways_is_stored_both_ways():
     ]
     model = graph(nodes, {"w.weight": weight}, (2, 3))
     before = run(model, (2, 3))
-    assert fold_constants(model) == {"turned": "w.weight"}
+    assert fold_constants(model) == Stored({"turned": "w.weight"}, {})
     assert sorted(tensor.name for tensor in model.graph.initializer) == ["turned", "w.weight"]
     np.testing.assert_allclose(run(model, (2, 3)), before, rtol=1e-6)
+
+
+def test_a_stretched_parameter_keeps_its_name():
+    nodes = [
+        helper.make_node("Unsqueeze", ["gamma", "first"], ["higher"]),
+        helper.make_node("Unsqueeze", ["higher", "last"], ["scale"]),
+        helper.make_node("Mul", ["input", "scale"], ["logits"]),
+    ]
+    arrays = {"gamma": np.arange(3, dtype=np.float32), "first": np.asarray([0]), "last": np.asarray([2, 3])}
+    model = graph(nodes, arrays)
+    assert fold_constants(model) == Stored({}, {"gamma": "gamma"})
+    assert [(tensor.name, list(tensor.dims)) for tensor in model.graph.initializer] == [("gamma", [1, 3, 1, 1])]
 
 
 def test_a_constant_that_cannot_be_computed_is_named():
