@@ -14,6 +14,14 @@ from typing import Literal
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
 AxisSpans = tuple["Span", ...]
+Phase = Literal[
+    "opponent",  # needs no learning
+    "warmup",  # the agent acts by constant noise
+    "explore",  # the agent acts with decaying noise
+    "local",  # around the best policy so far
+    "model",  # the best policy by a model of what was seen so far
+    "final",  # the agent without noise
+]
 
 
 # ---------------------------------------------------------------------------------------------- the network, as data
@@ -38,6 +46,7 @@ class WeightTensor:
     shape: tuple[int, ...]
     spans: tuple[AxisSpans, ...]
     buffer: bool = False  # running statistics of a normalisation that could not be folded: stored, but no parameter
+    element_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +277,7 @@ class Trial:
 
     index: int
     agent: str  # "ddpg", "uniform", "sensitivity", ...
-    phase: str  # "opponent", "warmup", "explore", "local" (around the best so far), "final" (no noise)
+    phase: Phase
     kept: tuple[int, ...]
     cost: Cost
     score: Score

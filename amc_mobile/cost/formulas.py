@@ -35,8 +35,13 @@ def params(network: NetworkGraph, kept: Sequence[int]) -> int:
 
 
 def size_bytes(network: NetworkGraph, kept: Sequence[int]) -> int:
-    """Size of the fp32 ONNX file: its weights, and the description around them (which pruning hardly changes)."""
-    return 4 * sum(_elements(tensor, kept) for tensor in network.tensors) + network.overhead_bytes
+    """Size of the ONNX file: its weights, and the description around them.
+
+    Never less than the file has: the description is counted as the original's. Pruning shortens only its numbers, by
+    a few bytes for each weight.
+    """
+    weights = sum(tensor.element_bytes * _elements(tensor, kept) for tensor in network.tensors)
+    return weights + network.overhead_bytes
 
 
 def memory_bytes(network: NetworkGraph, kept: Sequence[int]) -> int:

@@ -44,7 +44,7 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
         layers=tuple(_layer(raw, index, arrays, shapes) for raw in walk.layers),
         groups=groups,
         tensors=tensors,
-        overhead_bytes=_overhead_bytes(plain, arrays) - sum(4 * math.prod(tensor.shape) for tensor in tensors),
+        overhead_bytes=_file_bytes(plain, arrays) - sum(t.element_bytes * math.prod(t.shape) for t in tensors),
         moments=moments(plain.graph, walk, index, groups),
     )
     return TracedGraph(plain, network, arrays, axes, index, walk=walk)
@@ -180,18 +180,25 @@ def _tensors(model: onnx.ModelProto, arrays: Arrays, axes: Mapping[str, Mapping[
     for name, array in arrays.items():
         if array.ndim and np.issubdtype(array.dtype, np.floating):
             spans = tuple(_axis_spans(axes.get(name, {}).get(axis)) for axis in range(array.ndim))
-            tensors.append(WeightTensor(name, array.shape, spans, name in buffers))
+            tensors.append(WeightTensor(name, array.shape, spans, name in buffers, array.dtype.itemsize))
     return tensors
 
 
-def _overhead_bytes(plain: onnx.ModelProto, arrays: Arrays) -> int:
-    """Size of the serialised file, without serialising its weights."""
-    headers: int = sum(
-        onnx.TensorProto(name=name, dims=array.shape, data_type=onnx.TensorProto.FLOAT).ByteSize() + 8
-        for name, array in arrays.items()
-    )
-    skeleton: int = without_weights(plain).ByteSize()
-    return skeleton + headers + sum(array.nbytes for array in arrays.values())
+def _file_bytes(plain: onnx.ModelProto, arrays: Arrays) -> int:
+    """Exact size of the serialised file, without serialising its weights."""
+    skeleton = without_weights(plain)
+    before: int = skeleton.graph.ByteSize()
+    after = before
+    for name, array in arrays.items():
+        header: int = onnx.TensorProto(name=name, dims=array.shape, data_type=onnx.TensorProto.FLOAT).ByteSize()
+        after += _field_bytes(header + _field_bytes(array.nbytes))
+    size: int = skeleton.ByteSize()
+    return size - _field_bytes(before) + _field_bytes(after)
+
+
+def _field_bytes(length: int) -> int:
+    """Size of a protobuf field that holds `length` bytes: its tag, the length as a varint, and the bytes."""
+    return 1 + max(1, (length.bit_length() + 6) // 7) + length
 
 
 def _axis_spans(axis: AxisMap | None) -> AxisSpans:
