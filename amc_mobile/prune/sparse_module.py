@@ -1,0 +1,56 @@
+"""Fine-grained pruning of a PyTorch module, and what keeps its zeros while it is trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from amc_mobile.errors import GraphError
+from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.prune.sparse import Masks, SparsePruner
+from amc_mobile.types import Policy
+
+
+class ZeroKeeper:
+    """The masks of a module's parameters. Call it with the module after every step of the optimiser."""
+
+    def __init__(self, masks: dict[str, torch.Tensor]) -> None:
+        self._masks = masks
+
+    def __call__(self, module: nn.Module) -> None:
+        """Sets to zero what must be zero, in place. Raises: GraphError if the module lacks a parameter."""
+        parameters = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, mask in self._masks.items():
+                if name not in parameters or parameters[name].shape != mask.shape:
+                    raise GraphError(f"{name} is no parameter of the module that was pruned; give the same network")
+                parameters[name].mul_(mask.to(parameters[name].device))
+
+
+def zero_keeper(traced: TracedGraph, masks: Masks) -> ZeroKeeper:
+    """The masks of a SparsePruner under the names and in the shapes of the module's parameters.
+
+    A batch norm that is folded in the graph scales whole filters: zeros stay zeros.
+    """
+    text = next((item.value for item in traced.model.metadata_props if item.key == "amc.transposed"), "{}")
+    transposed: dict[str, str] = json.loads(text)
+    tensors = {}
+    for name, mask in masks.items():
+        own = mask.T if name in transposed else mask
+        tensors[transposed.get(name, name)] = torch.from_numpy(np.ascontiguousarray(own))
+    return ZeroKeeper(tensors)
+
+
+def sparse_module(module: nn.Module, traced: TracedGraph, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
+    """A copy of the module, on the CPU, with the zeros of the policy (one of the sparse view), and what keeps them.
+
+    In eval mode it equals SparsePruner's graph. Raises: GraphError if policy or module do not fit the graph.
+    """
+    sparse = copy.deepcopy(module).cpu()
+    keeper = zero_keeper(traced, SparsePruner(traced).masks(policy))
+    keeper(sparse)
+    return sparse, keeper

@@ -1,0 +1,149 @@
+"""Fine-grained pruning: what the view says a network costs is what a count of its weights gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from amc_mobile.cost.formulas import layer_macs, macs, memory_bytes, params, size_bytes
+from amc_mobile.errors import GraphError
+from amc_mobile.export.to_onnx import export, parity
+from amc_mobile.graph.trace import trace
+from amc_mobile.models.zoo import find, load_module
+from amc_mobile.prune.sparse import SparsePruner, sparse_view
+from amc_mobile.prune.sparse_module import sparse_module
+from amc_mobile.types import Policy
+from tests.graph.builders import Builder, run
+from tests.prune.networks import branches, chain, images, residual
+
+
+def grouped_and_shared():
+    """A grouped convolution, and a weight that is used twice."""
+    b = Builder(channels=4, size=6)
+    x = b.op("Relu", b.conv("input", "grouped", 4, 8, group=2))
+    x = b.op("Relu", b.conv(x, "twice", 8, 8))
+    node = b.nodes[-2]
+    x = b.op("Conv", x, *node.input[1:], pads=[1] * 4)
+    return trace(b.build(b.conv(x, "head", 8, 3, 1)), "shared")
+
+
+NETWORKS = [(traced, SparsePruner(traced)) for traced in (chain(), residual(), branches(), grouped_and_shared())]
+
+
+def policies(network, seed: int) -> Policy:
+    random = np.random.default_rng(seed)
+    return Policy(tuple(int(random.integers(1, group.channels + 1)) for group in network.groups))
+
+
+def stored(model) -> dict[str, np.ndarray]:
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_costs_are_a_count_of_what_is_not_zero(seed):
+    for traced, pruner in NETWORKS:
+        policy = policies(pruner.network, seed)
+        arrays = stored(pruner.prune(policy))
+        floats = {tensor.name for tensor in traced.network.tensors}
+        nonzero = {name: np.count_nonzero(array) for name, array in arrays.items() if name in floats}
+        assert params(pruner.network, policy.kept) == sum(nonzero.values())
+        assert macs(pruner.network, policy.kept) == sum(
+            nonzero[layer.weight] * math.prod(layer.out_hw) for layer in traced.network.layers
+        )
+
+
+@pytest.mark.parametrize("number", range(len(NETWORKS)))
+def test_the_whole_network_costs_what_it_did(number):
+    network, view = NETWORKS[number][0].network, NETWORKS[number][1].network
+    before, after = network.full().kept, view.full().kept
+    for formula in (macs, params, size_bytes, memory_bytes):
+        assert formula(view, after) == formula(network, before)
+    for layer, sparse in zip(network.layers, view.layers, strict=True):
+        assert layer_macs(sparse, after) == layer_macs(layer, before)
+        assert sparse.in_hw == layer.in_hw and sparse.name == layer.name
+    assert [group.index for group in view.groups] == list(range(len(view.groups)))
+    assert not view.groups[-1].prunable and all(group.prunable for group in view.groups[:-1])
+
+
+def test_a_shared_weight_is_one_decision():
+    view = sparse_view(grouped_and_shared().network)
+    assert [group.name for group in view.groups] == ["grouped", "twice", "head", "one"]
+
+
+def test_the_smallest_go_first_and_stay_away():
+    traced, pruner = NETWORKS[0]
+    one, two = (np.array(pruner.network.full().kept) // divisor for divisor in (2, 4))
+    more, fewer = (pruner.masks(Policy(tuple(np.maximum(kept, 1).tolist()))) for kept in (one, two))
+    for name, mask in more.items():
+        sizes = np.abs(traced.weight(name))
+        assert sizes[mask].min() >= sizes[~mask].max()
+        assert not (fewer[name] & ~mask).any()
+
+
+def test_nothing_pruned_changes_nothing():
+    traced, pruner = NETWORKS[1]
+    data = images(traced, 1)
+    np.testing.assert_array_equal(run(pruner.prune(pruner.network.full()), data), run(traced.model, data))
+
+
+@pytest.mark.parametrize("name", ["digits", "resnet20"])
+def test_the_module_has_the_zeros_of_the_graph(name):
+    entry = find(name)
+    module = load_module(entry, None)
+    with torch.no_grad():  # scales that differ from filter to filter
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.weight.uniform_(0.5, 2)
+                part.running_var.uniform_(0.5, 2)
+    traced = trace(export(module, entry.input_shape), name)
+    pruner = SparsePruner(traced)
+    policy = policies(pruner.network, 3)
+    sparse, keeper = sparse_module(module, traced, policy)
+    data = np.random.default_rng(0).standard_normal((3, *entry.input_shape)).astype(np.float32)
+    assert parity(sparse, pruner.prune(policy), data) < 1e-4
+    assert parity(module, pruner.prune(policy), data) > 1e-3
+    optimiser = torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(2):
+        sparse.train()(torch.from_numpy(data)).square().sum().backward()
+        optimiser.step()
+        keeper(sparse)
+    again = stored(export(sparse, entry.input_shape))
+    masks = pruner.masks(policy)
+    assert all(not again[weight][~mask].any() for weight, mask in masks.items())
+    assert any((again[weight] != traced.weight(weight)).any() for weight in masks)
+
+
+def test_products_that_are_stored_transposed():
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.up = torch.nn.Conv2d(3, 6, 2, 2), torch.nn.Linear(6, 10)
+            self.down, self.head = torch.nn.Linear(10, 6), torch.nn.Linear(6, 4)
+
+        def forward(self, x):
+            x = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(self.down(torch.relu(self.up(x))).mean(1))
+
+    module = Tokens().eval()
+    traced = trace(export(module, (3, 4, 4)), "tokens")
+    pruner = SparsePruner(traced)
+    policy = policies(pruner.network, 1)
+    data = np.random.default_rng(0).standard_normal((3, 3, 4, 4)).astype(np.float32)
+    assert parity(sparse_module(module, traced, policy)[0], pruner.prune(policy), data) < 1e-5
+
+
+def test_another_policy_or_module_is_refused():
+    traced, pruner = NETWORKS[0]
+    with pytest.raises(GraphError, match="sparse view"):
+        pruner.prune(traced.network.full())
+    with pytest.raises(GraphError, match="must keep"):
+        pruner.prune(Policy((0, *pruner.network.full().kept[1:])))
+    with pytest.raises(GraphError, match="no parameter"):
+        sparse_module(torch.nn.Linear(2, 2), traced, pruner.network.full())
