@@ -25,7 +25,6 @@ AgentName = Literal[
     "greedy",
     "knapsack",
     "netadapt",
-    "model",
 ]
 
 
@@ -36,10 +35,16 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """Which trained network."""
 
-    name: str = Field("digits", description="a network's name, or your own package.module:function")
+    name: str = Field("digits", description="a network's name, your own package.module:function, or FILE.onnx")
     weights: Path | None = Field(None, description="state_dict file; none: train briefly (digits) or random weights")
     mean: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
     std: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
+    skip: list[str] = Field([], description="layers that keep all their channels, in and out; `amc graph` names them")
+
+    @property
+    def onnx(self) -> Path | None:
+        """The ONNX file, where that is all there is of the network."""
+        return Path(self.name) if Path(self.name).suffix == ".onnx" else None
 
 
 class DataConfig(_Section):
@@ -118,13 +123,12 @@ class SearchConfig(_Section):
     latency_margin: float = Field(
         0.01, ge=0, lt=0.5, description="share of a latency budget left to the clock's noise and the table's error"
     )
-    opponents: bool = Field(True, description="also run uniform, shallow, deep and sensitivity policies")
     random_policies: int = Field(10, ge=0, description="random policies on the budget, among the opponents")
     sensitivity_points: int = Field(5, ge=1, description="widths at which each group alone is evaluated")
-    warm_start: bool = Field(True, description="begin from the opponents' policies; false: AMC as published")
-    warm_sigma: float = Field(0.05, ge=0, description="with warm_start: replaces noise_sigma, the actor begins good")
+    warm_sigma: float = Field(0.05, ge=0, description="warm agents: replaces noise_sigma, the actor begins good")
+    guided_share: float = Field(0.6, ge=0, le=1, description="agent auto: share that the guided descent may use")
     local_share: float = Field(
-        0.5, ge=0, le=1, description="with warm_start: share of the episodes that explore around the best policy so far"
+        0.5, ge=0, le=1, description="agent auto: share of the episodes that are random changes to the best policy"
     )
     local_sigma: float = Field(0.1, gt=0, description="width of the noise in those episodes")
     local_groups: float = Field(0.2, gt=0, le=1, description="share of the groups that gets noise in such an episode")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check(config: RunConfig) -> None:
     """Raises: ConfigError, DataError, DeviceError or TableError for what cannot work, in a fraction of a second."""
     check_device_name(config.device.name)
-    check_model_file(config.model.name, config.model.weights)
+    check_model_file(config)
     if config.profile.table is not None:
         from amc_mobile.cost.table import LatencyTable
 
@@ -25,14 +25,26 @@ def check(config: RunConfig) -> None:
             raise DataError(f"there are no images at {spec}; say where with --data, or in the config under data.name")
 
 
-def check_model_file(name: str, weights: Path | None) -> None:
-    """Raises: ConfigError for an ONNX file where a PyTorch network is needed; DataError for missing weights."""
-    if Path(name).suffix == ".onnx":
+def check_model_file(config: RunConfig) -> None:
+    """Raises: DataError for missing files; ConfigError for what an ONNX file without its source cannot do."""
+    file = config.model.onnx
+    if file is None:
+        check_weights_file(config.model.weights)
+        return
+    if not file.is_file():
+        raise DataError(f"there is no {file}; give the path of an ONNX file")
+    if config.model.weights is not None:
+        raise ConfigError(f"{file} has its weights inside; leave out --weights (model.weights)")
+    check_trainable(config)
+
+
+def check_trainable(config: RunConfig) -> None:
+    """Raises: ConfigError if a network without its PyTorch source is to be fine-tuned."""
+    if config.model.onnx and config.finetune.epochs > 0:
         raise ConfigError(
-            f"{name} is an ONNX file: `amc graph` and `amc profile` take it, a search needs the PyTorch network; "
-            "give a network's name or package.module:function"
+            f"{config.model.onnx} is an ONNX file and cannot be fine-tuned without its PyTorch source; set "
+            "finetune.epochs to 0, or give --model package.module:function"
         )
-    check_weights_file(weights)
 
 
 def check_weights_file(weights: Path | None) -> None:

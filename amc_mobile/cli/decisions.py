@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amc_mobile.cli import bare_onnx
 from amc_mobile.cli.originals import check_parity
 from amc_mobile.runs import read_json, write_bytes
 from amc_mobile.types import Budget, Metric, Policy
@@ -38,17 +39,18 @@ def budget(session: Session) -> Budget:
 
 
 def search(session: Session, progress: Progress) -> None:
-    """trials.jsonl, search.pt and search.json: the policy that keeps the budget and the accuracy."""
+    """trials.jsonl and search.json: the policy that keeps the budgets and the accuracy."""
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
     evaluator = PrunedEvaluator(session.pruner, session.evaluator("search"))
+    table = session.table()
     run_search(
         session.traced.network,
-        session.table(),
+        {} if table is None else {"": table},
         evaluator,
         session.config.search,
-        budget(session),
+        [budget(session)],
         seed=session.config.seed,
         folder=session.folder,
         progress=progress,
@@ -57,11 +59,17 @@ def search(session: Session, progress: Progress) -> None:
 
 
 def prune(session: Session, progress: Progress) -> None:
-    """policy.json: the widths, and the channels that stay in every group; weights.pt, repaired by least squares."""
-    from amc_mobile.prune.saved import save
+    """policy.json: the widths, and the channels that stay in every group; weights.pt, repaired by least squares.
+
+    A network that is only an ONNX file has no weights.pt: its weights are in model.onnx alone.
+    """
+    from amc_mobile.prune.saved import save, save_policy
 
     policy = Policy(tuple(read_json(session.folder.search)["best"]["kept"]))
     channels = session.pruner.channels(policy)
+    if session.config.model.onnx is not None:
+        save_policy(session.folder, session.entry, session.traced, channels)
+        return
     save(session.folder, _repaired(session, channels), session.entry, session.traced, channels)
 
 
@@ -71,6 +79,8 @@ def finetune(session: Session, progress: Progress) -> None:
     from amc_mobile.train.fit import fit
 
     config, folder = session.config, session.folder
+    if config.model.onnx is not None:
+        return
     channels = session.pruner.channels(session.policy())
     module = _repaired(session, channels)
     if config.finetune.epochs > 0:
@@ -89,13 +99,17 @@ def finetune(session: Session, progress: Progress) -> None:
 
 
 def export(session: Session, progress: Progress) -> None:
-    """model.onnx: the slice of the one graph with the weights that ship, checked against PyTorch."""
+    """model.onnx: the slice of the one graph with the weights that ship, checked against the module if there is one."""
     from amc_mobile.export.weights import folded_weights
     from amc_mobile.prune.saved import load
 
-    module = load(session.folder.root)
     policy = session.policy()
     model = session.pruner.prune(policy)  # without training: the very network that the search judged
+    if session.config.model.onnx is not None:
+        bare_onnx.check_slice(session, session.pruner.channels(policy))
+        write_bytes(session.folder.model_onnx, model.SerializeToString())
+        return
+    module = load(session.folder.root)
     if session.config.finetune.epochs > 0:
         weights = folded_weights(module, model)
         model = session.traced.slice(session.pruner.channels(policy), weights)

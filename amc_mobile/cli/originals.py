@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from amc_mobile.errors import GraphError
 from amc_mobile.runs import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     from torch import nn
 
@@ -45,12 +47,14 @@ def export(session: Session, progress: Progress) -> None:
     from amc_mobile.export.to_onnx import export as to_onnx
     from amc_mobile.graph.trace import trace
     from amc_mobile.profile.identity import structure_sha256
+    from amc_mobile.prune.stubborn import pin_stubborn
 
     folder, entry = session.folder, session.entry
     model = to_onnx(session.original, entry.input_shape)
     check_parity(session, "original", session.original, model)
+    model = pin_stubborn(session.original, model)
     write_bytes(folder.original_onnx, model.SerializeToString())
-    network = trace(model, entry.name).network
+    network = trace(model, entry.name, session.config.model.skip).network
     write_json(folder.graph, {"network": network, "model_sha256": structure_sha256(model)})
 
 
@@ -97,16 +101,25 @@ def check_parity(session: Session, which: str, module: nn.Module, model: onnx.Mo
     """Notes in parity.json how far PyTorch and ONNX Runtime differ. Raises: GraphError if it is too far."""
     from amc_mobile.export.to_onnx import parity
 
-    split = session.splits.calibration
-    images = split.tensors(session.preprocessing)[:_PARITY_IMAGES]
-    difference = parity(module, model, images)
-    path = session.folder.parity
-    write_json(path, (read_json(path) if path.is_file() else {}) | {which: difference})
+    difference = parity(module, model, sample_images(session))
+    note_parity(session, which, difference)
     if difference > PARITY:
         raise GraphError(
             f"the exported {which} network differs from PyTorch by {difference:.1e} of the largest logit; "
             "check that it has no random or training-only step in eval mode"
         )
+
+
+def sample_images(session: Session) -> np.ndarray:
+    """Some calibration images on which two forms of one network are compared, float32 (N, C, H, W)."""
+    split = session.splits.calibration
+    return replace(split, indices=split.indices[:_PARITY_IMAGES]).tensors(session.preprocessing)
+
+
+def note_parity(session: Session, which: str, difference: float) -> None:
+    """Writes into parity.json how far two forms of a network differ, relative to the largest logit."""
+    path = session.folder.parity
+    write_json(path, (read_json(path) if path.is_file() else {}) | {which: difference})
 
 
 def _train_digits(session: Session, module: nn.Module, split: Split, progress: Progress) -> nn.Module:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
-from amc_mobile.cli import decisions, judgement, originals
+from amc_mobile.cli import bare_onnx, decisions, judgement, originals
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
@@ -29,26 +29,8 @@ _IMAGES = ("data", "model.mean", "model.std", "seed")
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.budget.latency is not None else ()
-    trained = ("data", "seed", "model.mean", "model.std") if config.model.weights is None else ()
     return (
-        Stage(
-            "train",
-            "load the weights, or train the digits network",
-            originals.train,
-            after=(),
-            settings=("model.name", "model.weights", *trained),
-            outputs=lambda folder: (folder.original_weights,),
-            checkpoints=lambda folder: (folder.root / "train.partial",),
-        ),
-        Stage(
-            "graph",
-            "export the network once to ONNX and find its channel groups",
-            originals.export,
-            after=("train",),
-            settings=("model.name",),
-            outputs=lambda folder: (folder.original_onnx, folder.graph),
-            extras=lambda folder: (folder.parity,),
-        ),
+        *(_from_module(config) if config.model.onnx is None else _from_file()),
         Stage(
             "profile",
             "measure the device and fit its latency table",
@@ -89,12 +71,12 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             decisions.finetune,
             after=("prune",),
             settings=(*_IMAGES, "finetune"),
-            outputs=lambda folder: (folder.weights,),
+            outputs=lambda folder: (folder.weights,) if config.model.onnx is None else (),
             checkpoints=lambda folder: (folder.root / "finetune.partial",),
         ),
         Stage(
             "export",
-            "write the ONNX file that ships and compare it with PyTorch",
+            "write the ONNX file that ships and check its answers",
             decisions.export,
             after=("finetune",),
             settings=(),
@@ -124,6 +106,54 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=(),
             outputs=lambda folder: (folder.summary, folder.report),
             extras=lambda folder: (folder.report.with_suffix(".md"), folder.report.with_suffix(".json")),
+        ),
+    )
+
+
+def _from_module(config: RunConfig) -> tuple[Stage, ...]:
+    """From a PyTorch network to its one ONNX graph."""
+    trained = ("data", "seed", "model.mean", "model.std") if config.model.weights is None else ()
+    return (
+        Stage(
+            "train",
+            "load the weights, or train the digits network",
+            originals.train,
+            after=(),
+            settings=("model.name", "model.weights", *trained),
+            outputs=lambda folder: (folder.original_weights,),
+            checkpoints=lambda folder: (folder.root / "train.partial",),
+        ),
+        Stage(
+            "graph",
+            "export the network once to ONNX and find its channel groups",
+            originals.export,
+            after=("train",),
+            settings=("model.name", "model.skip"),
+            outputs=lambda folder: (folder.original_onnx, folder.graph),
+            extras=lambda folder: (folder.parity,),
+        ),
+    )
+
+
+def _from_file() -> tuple[Stage, ...]:
+    """The same from a user's own ONNX file."""
+    return (
+        Stage(
+            "train",
+            "read the ONNX file; nothing is trained",
+            bare_onnx.read,
+            after=(),
+            settings=("model.name",),
+            outputs=lambda folder: (folder.original_onnx,),
+            extras=lambda folder: (folder.parity,),
+        ),
+        Stage(
+            "graph",
+            "find its channel groups",
+            bare_onnx.trace,
+            after=("train",),
+            settings=("model.name", "model.skip"),
+            outputs=lambda folder: (folder.graph,),
         ),
     )
 

@@ -45,10 +45,15 @@ class Session:
 
     @cached_property
     def entry(self) -> ModelEntry:
-        """The network's entry in the zoo, with this run's preprocessing."""
+        """The network's entry in the zoo, or what its ONNX file tells, with this run's preprocessing."""
         from amc_mobile.models.zoo import find, preprocessing_for
 
-        entry = find(self.config.model.name)
+        if self.config.model.onnx is None:
+            entry = find(self.config.model.name)
+        else:
+            from amc_mobile.export.onnx_entry import entry_of
+
+            entry = entry_of(self.original_onnx, self.config.model.name)
         return replace(entry, preprocessing=preprocessing_for(entry, self.config.model))
 
     @property
@@ -84,7 +89,7 @@ class Session:
         """The exported network with its channel groups."""
         from amc_mobile.graph.trace import trace
 
-        return trace(self.original_onnx, self.config.model.name)
+        return trace(self.original_onnx, self.config.model.name, self.config.model.skip)
 
     @cached_property
     def device(self) -> Device:

@@ -15,7 +15,7 @@ from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
 
 _HARMLESS = ("out", "profile.force", "profile.max_error")  # change no file of a run
-_FILES = ("model.weights", "data.name", "data.test", "profile.table")  # settings that name a file or a folder
+_FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.table")  # these may name a file or folder
 
 
 def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
@@ -46,6 +46,7 @@ def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:
     return override(
         config,
         {
+            "model.name": str(folder / config.model.name) if config.model.onnx else None,
             "model.weights": None if config.model.weights is None else folder / config.model.weights,
             "data.name": _inside(folder, config.data.name),
             "data.test": None if config.data.test is None else _inside(folder, config.data.test),

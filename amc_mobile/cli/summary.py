@@ -79,7 +79,7 @@ def network_facts(folder: RunFolder) -> dict[str, Any]:
         "bytes_after": folder.model_onnx.stat().st_size,
         "parity": read_json(folder.parity).get("pruned"),
         "onnx": str(folder.model_onnx),
-        "weights": str(folder.weights),
+        "weights": str(folder.weights) if folder.weights.is_file() else None,
     }
 
 
@@ -101,7 +101,8 @@ def show_network(folder: RunFolder, as_json: bool) -> None:
         return
     print_table([tuple(map(say.plain_ascii, row)) for row in [("", "before", "after", ""), *_size_rows(facts)]])
     _print(f"network  {facts['onnx']}")
-    _print(f"weights  {facts['weights']}")
+    if facts["weights"] is not None:
+        _print(f"weights  {facts['weights']}")
 
 
 def show_search(folder: RunFolder, as_json: bool) -> None:

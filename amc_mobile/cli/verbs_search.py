@@ -18,8 +18,13 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
-    model: Annotated[str | None, typer.Option("--model", help="A network's name, or package.module:function.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A network's name, package.module:function, or FILE.onnx.")
+    ] = None,
     weights: options.Weights = None,
+    skip: options.Skip = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, a .npz, or a .zip with labels.csv."),
@@ -60,6 +65,9 @@ def search(
         {
             "model.name": model,
             "model.weights": weights,
+            "model.skip": skip or None,
+            "model.mean": options.numbers(mean, "--mean"),
+            "model.std": options.numbers(std, "--std"),
             "data.name": data,
             "profile.table": table,
             "profile.force": force or None,

@@ -92,6 +92,7 @@ def report(run: options.Run, json: options.Json = False) -> None:
 def open_pipeline(run: Path, changes: dict[str, object] | None = None) -> Pipeline:
     """The stages of a run folder, with some settings replaced. Raises: RunFolderError if it is none."""
     from amc_mobile import config as configuration
+    from amc_mobile.cli.checks import check_trainable
     from amc_mobile.cli.pipeline import Pipeline
     from amc_mobile.cli.settings import override
     from amc_mobile.errors import RunFolderError
@@ -100,4 +101,6 @@ def open_pipeline(run: Path, changes: dict[str, object] | None = None) -> Pipeli
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise RunFolderError(f"{run} is no run folder (it has no config.toml); type `amc search` or `amc run` first")
-    return Pipeline(folder, override(configuration.load(folder.config), {"out": run, **(changes or {})}))
+    config = override(configuration.load(folder.config), {"out": run, **(changes or {})})
+    check_trainable(config)
+    return Pipeline(folder, config)

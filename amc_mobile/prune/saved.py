@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def save(folder: RunFolder, module: nn.Module, entry: ModelEntry, traced: Traced
     stream = io.BytesIO()
     torch.save({name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}, stream)
     write_bytes(folder.weights, stream.getvalue())
+    save_policy(folder, entry, traced, channels, {name: (p.pad_before, p.pad_after) for name, p in shortcuts(module)})
+
+
+def save_policy(
+    folder: RunFolder,
+    entry: ModelEntry,
+    traced: TracedGraph,
+    channels: Channels,
+    pads: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes policy.json alone: all that a network without a module needs. Raises: RunFolderError."""
     groups = [
         {"name": group.name, "channels": group.channels, "kept": len(stay), "positions": stay.tolist()}
         for group, stay in zip(traced.network.groups, channels, strict=True)
@@ -37,7 +49,7 @@ def save(folder: RunFolder, module: nn.Module, entry: ModelEntry, traced: Traced
         "preprocessing": dataclasses.asdict(entry.preprocessing),
         "kept": [group["kept"] for group in groups],
         "groups": groups,
-        "pads": {name: (part.pad_before, part.pad_after) for name, part in shortcuts(module)},
+        "pads": dict(pads or {}),
     }
     write_json(folder.policy, policy)
 
@@ -49,6 +61,11 @@ def load(root: Path | str) -> nn.Module:
     """
     folder = RunFolder(Path(root))
     policy = _policy(folder)
+    if Path(policy["model"]).suffix == ".onnx":
+        raise RunFolderError(
+            f"{folder.root} was pruned from {policy['model']}, which has no PyTorch module; run {folder.model_onnx} "
+            "with ONNX Runtime"
+        )
     module = find(policy["model"]).build()
     state = read_state_dict(folder.require(folder.weights, "prune"))
     _check_names(module, state, folder)
