@@ -30,7 +30,8 @@ class RunFolder:
         self.table = root / "table.json"  # its rows stand beside it in table.csv
         self.gram = root / "gram.npz"
         self.trials = root / "trials.jsonl"
-        self.checkpoint = root / "search.pt"
+        self.probes = root / "probes.jsonl"  # what the search evaluated beside its trials
+        self.checkpoint = root / "search.begun.json"  # the settings that trials and probes belong to
         self.sensitivity = root / "sensitivity.json"  # what each group alone loses: see search/sensitivity.py
         self.search = root / "search.json"
         self.policy = root / "policy.json"
@@ -121,10 +122,15 @@ def plain(value: Any) -> Any:
 
 
 def append_trial(path: Path, trial: Trial) -> None:
-    """Adds one whole line and flushes it to the disk. Raises: RunFolderError."""
+    """Adds a trial. Raises: RunFolderError."""
+    append_line(path, trial)
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Adds one whole line of JSON and flushes it to the disk. Raises: RunFolderError."""
     try:
         with path.open("ab") as stream:
-            stream.write(json.dumps(plain(trial), allow_nan=False).encode() + b"\n")
+            stream.write(json.dumps(plain(value), allow_nan=False).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:

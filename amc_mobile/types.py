@@ -272,6 +272,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Race:
+    """What a network must reach to be of interest: an evaluation may stop once its `reward` must stay below `to_beat`.
+
+    Rewards are those of search/rewards.py: minus the top-1 or top-5 error, or minus the divergence.
+    """
+
+    reward: RewardName
+    to_beat: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One evaluated policy: a line of trials.jsonl. `seconds` is the only field that differs when a run is repeated."""
 

@@ -37,10 +37,8 @@ def size(stage: str, config: RunConfig) -> str:
         return profile_size(config)
     if stage == "search":
         search = config.search
-        opponents = ", besides the opponents" if search.opponents else ""
-        return (
-            f"{search.episodes} episodes, each at most one evaluation on {config.data.search_images} images{opponents}"
-        )
+        at_most = "" if search.evaluations is None else f", at most {search.evaluations} evaluations"
+        return f"agent {search.agent}, {search.episodes} episodes on {config.data.search_images} images{at_most}"
     if stage == "bench":
         bench = config.bench
         return f"2 networks x {bench.rounds} rounds, at least {2 * bench.rounds * bench.min_time_s:.0f} s"

@@ -7,6 +7,7 @@ group keeps more channels; and it has a second side, so that episodes end on the
 
 from __future__ import annotations
 
+import copy
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -114,6 +115,13 @@ class Walls:
         self.floor = min((LANDING if landing is None else landing) * self.limit, self.full_cost)
         if self.smallest_cost > self.limit:
             raise BudgetError(self._unreachable(limit, metric, min_keep_ratio, margin))
+
+    def within(self, limit: float) -> Walls:
+        """The same walls around another limit, which the smallest policy must keep; it has no margin of its own."""
+        other = copy.copy(self)
+        other.limit = max(limit, self.smallest_cost)
+        other.floor = min(LANDING * other.limit, self.full_cost)
+        return other
 
     def policy(self, widths: Sequence[int]) -> Policy:
         """The policy over all groups in which the prunable ones keep `widths` channels."""

@@ -6,14 +6,19 @@ from typing import Protocol
 
 import onnx
 
-from amc_mobile.types import Policy, Score
+from amc_mobile.models.outcomes import Outcomes
+from amc_mobile.types import Policy, Race, RewardName, Score
 
 
 class PolicyEvaluator(Protocol):
     """Something that scores policies. Equal policies get equal scores: a resumed search relies on it."""
 
-    def evaluate(self, policy: Policy) -> Score:
-        """The score of the network pruned by the policy."""
+    def evaluate(self, policy: Policy, to_beat: float | None = None) -> Score:
+        """The score of the network pruned by the policy.
+
+        With a reward `to_beat` it may be that of a part of the images, if those show that the policy's reward will be
+        below; it is then below itself. Equal policies with equal `to_beat` get equal scores.
+        """
         ...
 
 
@@ -25,24 +30,38 @@ class Prunes(Protocol):
         ...
 
 
-class Scores(Protocol):
-    """Runs a network on the search images (amc_mobile.models.evaluation.OnnxEvaluator)."""
+class Runs(Protocol):
+    """Runs a network on the search images (amc_mobile.models.evaluation)."""
 
-    def score(self, model: onnx.ModelProto) -> Score:
-        """Accuracy on the images and divergence from the original."""
+    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
+        """What it answers to each image, at least as far as `race` needs it."""
         ...
 
 
 class PrunedEvaluator:
-    """Prunes, runs, and remembers: a policy met twice is evaluated once."""
+    """Prunes, runs, and remembers what became of each image: a policy met twice is run once.
 
-    def __init__(self, pruner: Prunes, onnx_evaluator: Scores) -> None:
+    Only a policy that was given up early is run again, in full, when it is met by a weaker opponent. Its score is the
+    same whether it was remembered or not.
+    """
+
+    def __init__(self, pruner: Prunes, evaluator: Runs, reward: RewardName = "top1") -> None:
+        """`reward` is what `to_beat` is about."""
         self._pruner = pruner
-        self._onnx_evaluator = onnx_evaluator
-        self._known: dict[tuple[int, ...], Score] = {}
+        self._evaluator = evaluator
+        self._reward: RewardName = reward
+        self._known: dict[tuple[int, ...], Outcomes] = {}
 
-    def evaluate(self, policy: Policy) -> Score:
-        """The score of the network pruned by the policy."""
-        if policy.kept not in self._known:
-            self._known[policy.kept] = self._onnx_evaluator.score(self._pruner.prune(policy))
-        return self._known[policy.kept]
+    def evaluate(self, policy: Policy, to_beat: float | None = None) -> Score:
+        """The score of the network pruned by the policy, as PolicyEvaluator says."""
+        race = None if to_beat is None else Race(self._reward, to_beat)
+        known = self._known.get(policy.kept)
+        score = known.score(race) if known is not None else None
+        if score is None:
+            again = known is not None
+            outcomes = self._evaluator.outcomes(self._pruner.prune(policy), None if again else race)
+            self._known[policy.kept] = outcomes
+            score = outcomes.score(race)
+        if score is None:
+            raise ValueError(f"{len(outcomes.ranks)} of {outcomes.images} images do not decide {race}")
+        return score

@@ -1,83 +1,88 @@
-"""The search on disk: trials.jsonl grows by a line, search.pt follows; between any two instructions it can be killed.
+"""The search on disk: what was evaluated is all that a search has to remember. It can be killed between any two writes.
 
-A trial is first appended to trials.jsonl and then counted by search.pt, which also holds the whole agent. A kill
-between the two leaves one line too many: it is dropped, and the trial is made again, the same.
+Agents are repeatable: with the same seed and the same answers they ask the same questions. So a resumed search is run
+again from its start, with the recorded answers at hand, and goes on where they end. `trials.jsonl` holds the policies
+within the budget, in order; `probes.jsonl` what else was evaluated (one group alone, networks above the budget).
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from amc_mobile.errors import RunFolderError
-from amc_mobile.runs import RunFolder, append_trial, keep_trials, read_trials, write_bytes
-from amc_mobile.types import Trial
+from amc_mobile.runs import (
+    RunFolder,
+    append_line,
+    append_trial,
+    keep_trials,
+    read_json,
+    read_trials,
+    write_bytes,
+    write_json,
+)
+from amc_mobile.types import Score, Trial
 
-SCHEMA = 1
+SCHEMA = 2
+
+Kept = tuple[int, ...]
 
 
 class Journal:
     """What a search has done so far, in memory and in its run folder.
 
-    `fingerprint` names every setting that the trials depend on: a search is only continued under equal ones.
+    `fingerprint` names every setting that the answers depend on: a search is only continued under equal ones.
     """
 
     def __init__(self, folder: RunFolder, fingerprint: Mapping[str, str]) -> None:
         """Opens the folder's search, or starts one. Raises: RunFolderError if it is damaged or under other settings."""
         self.trials: list[Trial] = []
-        self.agent: dict[str, Any] | None = None
-        self.continued = folder.checkpoint.exists()
+        self.probes: dict[Kept, Score] = {}
         self._folder = folder
         self._fingerprint = dict(fingerprint)
-        if self.continued:
+        if folder.checkpoint.exists():
             self._resume()
         else:
             self._start()
 
-    def record(self, trial: Trial, agent: dict[str, Any] | None = None) -> None:
-        """Adds a trial, and the agent as it is after it."""
+    def record(self, trial: Trial) -> None:
+        """Adds a trial."""
         append_trial(self._folder.trials, trial)
         self.trials.append(trial)
-        self.agent = agent
-        self._save()
+
+    def note(self, kept: Kept, score: Score) -> None:
+        """Adds a probe."""
+        append_line(self._folder.probes, {"kept": kept, "score": score})
+        self.probes[kept] = score
 
     def _start(self) -> None:
         if self._folder.trials.exists():
             raise RunFolderError(
-                f"{self._folder.root} has trials.jsonl but no {self._folder.checkpoint.name} to continue from; "
-                f"delete {self._folder.trials} to search again, or choose another folder with --out DIR"
+                f"{self._folder.root} has trials.jsonl but no {self._folder.checkpoint.name} that says what they "
+                f"belong to; delete {self._folder.trials} to search again, or choose another folder with --out DIR"
             )
-        self._save()
+        self._folder.probes.unlink(missing_ok=True)
+        write_json(self._folder.checkpoint, {"schema": SCHEMA, "settings": self._fingerprint})
 
     def _resume(self) -> None:
-        stored = self._load()
-        self._compare(stored["fingerprint"])
-        trials = read_trials(self._folder.trials)
-        if len(trials) < stored["trials"]:
-            raise RunFolderError(
-                f"{self._folder.trials} has {len(trials)} trials, {self._folder.checkpoint.name} knows of "
-                f"{stored['trials']}; delete both files to search again from the start"
-            )
-        self.trials = trials[: stored["trials"]]
-        self.agent = stored["agent"]
-        keep_trials(self._folder.trials, self.trials)
+        self._compare(self._settings())
+        self.trials = read_trials(self._folder.trials)
+        if self._folder.trials.exists():
+            keep_trials(self._folder.trials, self.trials)  # without a last line torn by a crash
+        if self._folder.probes.exists():
+            whole = self._folder.probes.read_bytes().rpartition(b"\n")
+            write_bytes(self._folder.probes, whole[0] + whole[1])
+            self.probes = dict(_probe(line, self._folder) for line in whole[0].splitlines())
 
-    def _load(self) -> dict[str, Any]:
+    def _settings(self) -> Mapping[str, str]:
         path = self._folder.checkpoint
-        try:
-            stored = torch.load(path, weights_only=True)
-            if stored["schema"] != SCHEMA:
-                raise ValueError(f"schema {stored['schema']}, this version writes {SCHEMA}")
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        stored = read_json(path)
+        if not isinstance(stored, dict) or stored.get("schema") != SCHEMA or not isinstance(stored["settings"], dict):
             raise RunFolderError(
-                f"{path} cannot be read ({reason}); delete it and {self._folder.trials.name} to search again"
-            ) from error
-        return stored  # type: ignore[no-any-return]
+                f"{path} is damaged or of another version; delete it and {self._folder.trials.name} to search again"
+            )
+        return stored["settings"]
 
     def _compare(self, stored: Mapping[str, str]) -> None:
         names = [name for name in {**stored, **self._fingerprint} if stored.get(name) != self._fingerprint.get(name)]
@@ -89,13 +94,10 @@ class Journal:
                 f"{self._folder.trials.name} there to search again"
             )
 
-    def _save(self) -> None:
-        stream = io.BytesIO()
-        checkpoint = {
-            "schema": SCHEMA,
-            "fingerprint": self._fingerprint,
-            "trials": len(self.trials),
-            "agent": self.agent,
-        }
-        torch.save(checkpoint, stream)
-        write_bytes(self._folder.checkpoint, stream.getvalue())
+
+def _probe(line: bytes, folder: RunFolder) -> tuple[Kept, Score]:
+    try:
+        values: dict[str, Any] = json.loads(line)
+        return tuple(values["kept"]), Score(**values["score"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{folder.probes} is damaged ({error}); delete it to go on without it") from error

@@ -5,44 +5,43 @@ shallow      shallow groups are pruned more (He et al. 2018, fig. 3), deep: deep
 random       keep ratios drawn at random
 sensitivity  each group is pruned until it alone would lose a common threshold (as FastNAS does), found by bisection
 greedy       the width step with the smallest estimated loss per cost saved, again and again, until the budget holds
+knapsack     the widths with the least sum of the losses that the groups have alone, by dynamic programming
+
+The last three know the sensitivities of the groups, each alone; what groups do to each other they cannot know.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from amc_mobile.config import AgentName
 from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.knapsack import least_loss
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.state import touched_layers
 
-NAMED = 5  # opponents beside the random ones: uniform, shallow, deep, sensitivity, greedy
+Maker = Callable[[Walls], Widths]  # a policy on the budget of these walls
 
 
-class Proposal(NamedTuple):
-    """A policy and who proposes it."""
-
-    agent: str
-    widths: Widths
-
-
-def without_evaluations(walls: Walls, random_policies: int, seed: int) -> list[Proposal]:
+def by_shape() -> dict[AgentName, Maker]:
     """The opponents that know nothing about the network's accuracy."""
-    rng = np.random.default_rng((seed, len(walls.groups)))
-    return [
-        Proposal("uniform", uniform(walls)),
-        Proposal("shallow", ramp(walls, 0.5, 1.0)),
-        Proposal("deep", ramp(walls, 1.0, 0.5)),
-        *(Proposal("random", drawn(walls, rng)) for _ in range(random_policies)),
-    ]
+    return {
+        "uniform": uniform,
+        "shallow": lambda walls: ramp(walls, 0.5, 1.0),
+        "deep": lambda walls: ramp(walls, 1.0, 0.5),
+    }
 
 
-def from_sensitivities(walls: Walls, curves: Sequence[Curve]) -> list[Proposal]:
+def by_sensitivity(curves: Sequence[Curve]) -> dict[AgentName, Maker]:
     """The opponents that know what each group loses alone."""
-    return [Proposal("sensitivity", by_threshold(walls, curves)), Proposal("greedy", greedy(walls, curves))]
+    return {
+        "sensitivity": lambda walls: by_threshold(walls, curves),
+        "greedy": lambda walls: greedy(walls, curves),
+        "knapsack": lambda walls: knapsack(walls, curves),
+    }
 
 
 def uniform(walls: Walls) -> Widths:
@@ -89,6 +88,12 @@ def greedy(walls: Walls, curves: Sequence[Curve]) -> Widths:
         widths[best] = offers[best][1]
         stale = near[best]  # only groups that share a layer with it save another amount now
     return _spend(walls, curves, widths)
+
+
+def knapsack(walls: Walls, curves: Sequence[Curve]) -> Widths:
+    """The least sum of single losses within the budget, by dynamic programming from the greedy solution."""
+    losses = [np.array([curve.loss(width) for width in grid]) for curve, grid in zip(curves, walls.grids, strict=True)]
+    return least_loss(walls, losses, greedy(walls, curves))
 
 
 def _next_step(walls: Walls, curve: Curve, widths: Sequence[int], step: int, cost: float) -> tuple[float, int]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Literal
 
 from amc_mobile.types import Score
 
 Reward = Callable[[Score], float]
+RewardName = Literal["top1", "top5", "kl"]
 
 
 def top1(score: Score) -> float:
@@ -30,4 +32,4 @@ def kl(score: Score) -> float:
     return -score.kl
 
 
-REWARDS: Mapping[str, Reward] = MappingProxyType({"top1": top1, "top5": top5, "kl": kl})
+REWARDS: Mapping[RewardName, Reward] = MappingProxyType({"top1": top1, "top5": top5, "kl": kl})

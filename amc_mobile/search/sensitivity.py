@@ -7,19 +7,19 @@ search itself is for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from amc_mobile.device.protocol import Progress
-from amc_mobile.runs import read_json, write_json
+from amc_mobile.runs import write_json
 from amc_mobile.search.budget import Walls, Widths
-from amc_mobile.search.evaluator import PolicyEvaluator
+from amc_mobile.types import Score
 
 SCHEMA = 1
+
+Probe = Callable[[Widths, str], Score]  # (widths, what for) -> score
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +51,19 @@ def evaluations(walls: Walls, points: int) -> int:
     return sum(len(sample_widths(grid, points)) for grid in walls.grids)
 
 
-def measure(
-    walls: Walls, evaluator: PolicyEvaluator, points: int, path: Path, progress: Progress | None = None
-) -> tuple[Curve, ...]:
-    """One curve per prunable group. Those that `path` already holds are not measured again; new ones are added."""
-    curves = _load(path, walls, points) if path.exists() else []
-    done, total = sum(len(curve.widths) - 1 for curve in curves), evaluations(walls, points)
-    for step in range(len(curves), len(walls.groups)):
+def measure(walls: Walls, probe: Probe, points: int) -> tuple[Curve, ...]:
+    """One curve per prunable group, from `evaluations(walls, points)` probes."""
+    curves = []
+    for step, group in enumerate(walls.groups):
         widths, losses = sample_widths(walls.grids[step], points), []
         for width in widths:
-            if progress:
-                progress(done, total, f"sensitivity of {walls.groups[step].name} at {width} channels")
-            alone = [*walls.channels[:step], width, *walls.channels[step + 1 :]]
-            losses.append(evaluator.evaluate(walls.policy(alone)).kl)
-            done += 1
-        curves.append(Curve(walls.groups[step].name, (*widths, walls.channels[step]), (*losses, 0.0)))
-        write_json(path, {"schema": SCHEMA, "loss": "kl, nats", "evaluations": done, "groups": curves})
+            alone = (*walls.channels[:step], width, *walls.channels[step + 1 :])
+            losses.append(probe(alone, f"sensitivity of {group.name} at {width} channels").kl)
+        curves.append(Curve(group.name, (*widths, walls.channels[step]), (*losses, 0.0)))
     return tuple(curves)
 
 
-def _load(path: Path, walls: Walls, points: int) -> list[Curve]:
-    """The curves of a file, as far as they are about these groups and widths."""
-    stored: dict[str, Any] = read_json(path)
-    curves: list[Curve] = []
-    for entry, group, grid in zip(stored.get("groups", []), walls.groups, walls.grids, strict=False):
-        if entry["group"] != group.name or tuple(entry["widths"]) != (*sample_widths(grid, points), group.channels):
-            break
-        curves.append(Curve(group.name, tuple(entry["widths"]), tuple(entry["losses"])))
-    return curves
+def save(path: Path, curves: Sequence[Curve]) -> None:
+    """Writes the curves as JSON, for the report. Raises: RunFolderError."""
+    measured = sum(len(curve.widths) - 1 for curve in curves)
+    write_json(path, {"schema": SCHEMA, "loss": "kl, nats", "evaluations": measured, "groups": curves})

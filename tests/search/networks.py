@@ -111,7 +111,7 @@ class Separable:
         self.weights = dict(zip([group.index for group in graph.prunable()], weights, strict=True))
         self.calls = 0
 
-    def evaluate(self, policy: Policy) -> Score:
+    def evaluate(self, policy: Policy, to_beat: float | None = None) -> Score:
         self.calls += 1
         loss = self.loss(policy)
         return Score(top1=math.exp(-loss), top5=math.exp(-loss / 2), kl=loss, images=100)

@@ -1,0 +1,62 @@
+"""NetAdapt (Yang et al., ECCV 2018) as an opponent: cuts one group at a time, by real evaluations.
+
+In each round every group proposes the widest cut of its own that brings the cost down to the round's target; all
+proposals are evaluated, and the best one is kept. Short-term fine-tuning is left out for everybody: networks are
+repaired by least squares as everywhere here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.problem import Problem
+
+AGENT = "netadapt"
+
+
+def netadapt(problem: Problem) -> None:
+    """Cuts from the whole network down, in as many rounds as the evaluations allow.
+
+    Down to the budget, or under the accuracy-guaranteed protocol as long as the best proposal is accurate enough.
+    """
+    walls, guaranteed = problem.walls, problem.config.protocol == "accuracy"
+    allowed = problem.config.evaluations or problem.config.episodes
+    count = max(1, (allowed - 1) // len(walls.groups))
+    limit = walls.smallest_cost if guaranteed else walls.limit
+    shrink = (limit / walls.full_cost) ** (1.0 / count)
+    widths, target = walls.channels, walls.full_cost
+    while walls.cost(widths) > limit:
+        target = max(min(target, walls.cost(widths)) * shrink, limit)
+        widths = _best_of(problem, list(proposals(walls, widths, target)) or [walls.smallest])
+        if guaranteed and not problem.goal.enough(problem.evaluate(AGENT, "opponent", widths).score):
+            return
+    problem.evaluate(AGENT, "opponent", widths if guaranteed else walls.project(widths))
+
+
+def _best_of(problem: Problem, offers: list[Widths]) -> Widths:
+    scores = [problem.probe(offer, AGENT) for offer in offers]
+    costs = [problem.walls.cost(offer) for offer in offers]
+    rewards = [problem.goal.reward(score, cost) for score, cost in zip(scores, costs, strict=True)]
+    return offers[rewards.index(max(rewards))]
+
+
+def proposals(walls: Walls, widths: Widths, target: float) -> Iterator[Widths]:
+    """For every group that can do it alone: its largest width at which the whole network costs at most `target`.
+
+    If no group can reach the target alone, every group that saves anything offers its smallest width.
+    """
+    reaching, saving = [], []
+    for step, grid in enumerate(walls.grids):
+
+        def cut(width: int, step: int = step) -> Widths:
+            return (*widths[:step], width, *widths[step + 1 :])
+
+        narrower = [width for width in grid if width < widths[step]]
+        fits = bisect_right(narrower, target, key=lambda width: walls.cost(cut(width)))
+        if fits:
+            reaching.append(cut(narrower[fits - 1]))
+        elif narrower and walls.cost(cut(narrower[0])) < walls.cost(widths):
+            saving.append(cut(narrower[0]))
+    yield from reaching or saving
