@@ -23,16 +23,18 @@ def register(app: typer.Typer) -> None:
 
 def graph(
     model: Annotated[str, typer.Argument(help="A network's name, package.module:function, or FILE.onnx.")],
+    skip: options.Skip = None,
     json: options.Json = False,
 ) -> None:
     """Show what can be pruned in a network.
 
-    Its channel groups, the layers that write and read them, and why others are pinned.
+    Its channel groups, the layers that write, hand on and read them, and why others are pinned.
     """
-    from amc_mobile.cli.networks import show_graph, trace_network
+    from amc_mobile.cli.groups import show_graph
+    from amc_mobile.cli.networks import trace_network
     from amc_mobile.config import ModelConfig
 
-    show_graph(trace_network(ModelConfig(name=model)).network, json)
+    show_graph(trace_network(ModelConfig(name=model, skip=skip or [])).network, json)
 
 
 def show(file: _TableFile, json: options.Json = False) -> None:

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
 def profile(
     model: Annotated[str, typer.Option("--model", help="A network's name, package.module:function, or FILE.onnx.")],
     weights: options.Weights = None,
+    skip: options.Skip = None,
     device: options.DeviceName = None,
     threads: options.Threads = None,
     out: Annotated[
@@ -48,6 +49,7 @@ def profile(
         {
             "model.name": model,
             "model.weights": weights,
+            "model.skip": skip or None,
             "device.name": device,
             "device.threads": threads,
             "profile.carriers": carriers,

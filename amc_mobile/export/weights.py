@@ -19,7 +19,8 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
     """The module's arrays under the names of the graph's initialisers, batch norms folded as in the graph.
 
     `model` is the graph exported from the module, or a slice of it with the module's widths; what it says in its
-    metadata ("amc.folded", "amc.transposed", "amc.stretched") decides. Initialisers that are no parameters are left out.
+    metadata ("amc.folded", "amc.transposed", "amc.stretched") decides. Initialisers that are no parameters are left
+    out.
     Raises: GraphError if an array does not have the shape that the graph stores.
     """
     metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
