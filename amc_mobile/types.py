@@ -13,6 +13,7 @@ from typing import Literal
 
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
+RewardName = Literal["top1", "top5", "kl"]  # see search/rewards.py
 AxisSpans = tuple["Span", ...]
 Phase = Literal[
     "opponent",  # needs no learning

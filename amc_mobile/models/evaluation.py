@@ -7,19 +7,67 @@ runs batches of its own.
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import onnx
 import onnxruntime
-from scipy.special import log_softmax
+from numpy.typing import NDArray
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.batch import with_batch
-from amc_mobile.types import Score
+from amc_mobile.models.outcomes import Judge, Outcomes
+from amc_mobile.types import Race, Score
 
-_BATCH = 4
-_EXTREME = 1e6  # stands for infinite logits, so that a broken network scores badly instead of breaking the search
+_BATCH_BYTES = 5 * 2**19  # of images that run at once: 4 of 224 x 224. Larger batches do not fit the cache,
+_LARGEST_BATCH = 32  # smaller ones do not pay for the calls
+
+Images = NDArray[np.float32]
+EvaluatorName = Literal["auto", "onnxruntime", "torch"]
+T = TypeVar("T")
+
+
+class Evaluator(Protocol):
+    """Runs networks on one set of images."""
+
+    def score(self, model: onnx.ModelProto, race: Race | None = None) -> Score:
+        """Accuracy, and divergence from the original; over a part of the images if that shows that `race` is lost."""
+        ...
+
+    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
+        """The same image by image, at least as far as `race` needs it."""
+        ...
+
+    def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
+        """float32 (N, classes), in the order of the images."""
+        ...
+
+
+def open_evaluator(
+    images: Images,
+    labels: NDArray[np.integer],
+    threads: int | None = None,
+    reference_logits: NDArray[np.floating] | None = None,
+    name: EvaluatorName = "auto",
+) -> Evaluator:
+    """The evaluator of that name; "auto" is torch on an NVIDIA GPU if there is one, ONNX Runtime otherwise.
+
+    "torch" without a GPU runs on the CPU, slower than ONNX Runtime.
+    """
+    if name != "onnxruntime":
+        import torch
+
+        from amc_mobile.models.torch_evaluation import TorchEvaluator
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "torch" or device == "cuda":
+            return TorchEvaluator(images, labels, device, reference_logits)
+    return OnnxEvaluator(images, labels, threads, reference_logits)
 
 
 class OnnxEvaluator:
@@ -27,10 +75,10 @@ class OnnxEvaluator:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: Images,
+        labels: NDArray[np.integer],
         threads: int | None = None,
-        reference_logits: np.ndarray | None = None,
+        reference_logits: NDArray[np.floating] | None = None,
     ) -> None:
         """Takes float32 images (N, C, H, W) and int labels (N,).
 
@@ -38,81 +86,92 @@ class OnnxEvaluator:
             threads: cores to use; None: all of them.
             reference_logits: the original network's logits (N, classes), to compare with; None: divergence is 0.
         """
-        count = len(images)
-        if count == 0 or len(labels) != count or (reference_logits is not None and len(reference_logits) != count):
-            raise ValueError(f"{count} images, {len(labels)} labels")
-        self._batches = _batches(np.ascontiguousarray(images, np.float32))
-        self._labels = np.asarray(labels)
+        check_lengths(images, labels, reference_logits)
+        self._images = np.ascontiguousarray(images, np.float32)
+        self._batch = batch_size(self._images)
         self._threads = threads or os.cpu_count() or 1
-        self._reference = None if reference_logits is None else log_softmax(reference_logits.astype(np.float64), axis=1)
+        self._judge = Judge(labels, reference_logits)
 
-    def score(self, model: onnx.ModelProto) -> Score:
+    def score(self, model: onnx.ModelProto, race: Race | None = None) -> Score:
         """Top-1 and top-5 accuracy, and the mean KL divergence KL(original || this network).
 
-        Raises: GraphError if ONNX Runtime cannot run the model.
+        With a `race` the evaluation stops as soon as it is certain that its reward stays below what is to be beaten;
+        `images` then tells how many the score is about. Raises: GraphError if ONNX Runtime cannot run the model.
         """
-        logits = np.nan_to_num(self.logits(model).astype(np.float64), nan=-_EXTREME, posinf=_EXTREME, neginf=-_EXTREME)
-        ranks = _ranks(logits, self._labels)
-        return Score(
-            top1=float(np.mean(ranks < 1)),
-            top5=float(np.mean(ranks < 5)),
-            kl=self._divergence(logits),
-            images=len(ranks),
-        )
+        score = self.outcomes(model, race).score(race)
+        if score is None:
+            raise GraphError(f"the network answers fewer than {len(self._images)} images")
+        return score
 
-    def logits(self, model: onnx.ModelProto) -> np.ndarray:
+    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
+        """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""
+        return self._run(model, lambda answers: self._judge.outcomes(answers, race))
+
+    def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         """float32 (N, classes), in the order of the images. Raises: GraphError if the model does not run."""
+        return self._run(model, lambda answers: np.concatenate(list(answers)))
+
+    def _run(self, model: onnx.ModelProto, take: Callable[[Iterator[Images]], T]) -> T:
         try:
-            return self._run(with_batch(model, _BATCH), self._batches)
+            with closing(self._answers(with_batch(model, self._batch), self._batch)) as answers:
+                return take(answers)
         except GraphError:  # a network that takes one image at a time, or one that does not run at all
-            return self._run(model, [image[None] for batch in self._batches for image in batch])
+            with closing(self._answers(model, 1)) as answers:
+                return take(answers)
 
-    def _run(self, model: onnx.ModelProto, batches: list[np.ndarray]) -> np.ndarray:
+    def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
+        """Logits of one batch after the other; batches ahead are at work already, and given up when nobody asks."""
         session = _session(model)
-        name = session.get_inputs()[0].name
-
-        def run(batch: np.ndarray) -> np.ndarray:
-            answer: np.ndarray = session.run(None, {name: batch})[0]
-            return answer
-
+        starts = iter(range(0, len(self._images), batch))
+        if self._threads == 1:
+            for start in starts:
+                yield self._answer(session, start, batch)
+            return
+        pool = ThreadPoolExecutor(self._threads)
         try:
-            if self._threads == 1:
-                answers = [run(batch) for batch in batches]
-            else:
-                with ThreadPoolExecutor(self._threads) as pool:
-                    answers = list(pool.map(run, batches))
-        except Exception as error:  # ONNX Runtime's errors have no common root
-            raise GraphError(f"ONNX Runtime cannot run the network: {_first_line(error)}") from error
-        if answers[0].ndim != 2 or len(answers[0]) != len(batches[0]):
-            raise GraphError(
-                f"the network answers {answers[0].shape} for {len(batches[0])} images, not (images, classes)"
+            ahead = deque(
+                pool.submit(self._answer, session, start, batch) for start in islice(starts, 2 * self._threads)
             )
-        return np.concatenate(answers)[: len(self._labels)]
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(self._answer, session, start, batch) for start in islice(starts, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _divergence(self, logits: np.ndarray) -> float:
-        if self._reference is None:
-            return 0.0
-        gap = self._reference - log_softmax(logits, axis=1)
-        return float(np.mean(np.sum(np.exp(self._reference) * gap, axis=1)))
-
-
-def _batches(images: np.ndarray) -> list[np.ndarray]:
-    """Views of _BATCH images each; the last one is filled up with its last image."""
-    short = -len(images) % _BATCH
-    whole = len(images) - len(images) % _BATCH
-    batches = [images[start : start + _BATCH] for start in range(0, whole, _BATCH)]
-    if short:
-        rest = images[whole:]
-        batches.append(np.concatenate([rest, np.repeat(rest[-1:], short, axis=0)]))
-    return batches
+    def _answer(self, session: onnxruntime.InferenceSession, start: int, batch: int) -> Images:
+        """Logits of the images from `start` on; a batch that is not full is filled up with its last image."""
+        images = self._images[start : start + batch]
+        full = images if len(images) == batch else np.concatenate([images, np.repeat(images[-1:], batch, axis=0)])
+        try:
+            logits: Images = session.run(None, {session.get_inputs()[0].name: full[:batch]})[0]
+        except Exception as error:  # ONNX Runtime's errors have no common root
+            raise GraphError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
+        check_shape(logits.shape, batch)
+        return logits[: len(images)]
 
 
-def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the right one, (N,): among equal logits the first class wins, as in argmax."""
-    right = logits[np.arange(len(labels)), labels][:, None]
-    earlier = np.arange(logits.shape[1]) < labels[:, None]
-    ranks: np.ndarray = np.sum((logits > right) | ((logits == right) & earlier), axis=1)
-    return ranks
+def batch_size(images: Images) -> int:
+    """How many images run at once, such that activations stay in the cache; never more than there are."""
+    fits = _BATCH_BYTES // max(int(images[0].nbytes), 1)
+    return max(1, min(fits, _LARGEST_BATCH, len(images)))
+
+
+def check_lengths(images: Images, labels: NDArray[np.integer], reference_logits: NDArray[np.floating] | None) -> None:
+    """Raises: ValueError unless there is an image, and a label and reference logits for each."""
+    count = len(images)
+    if count == 0 or len(labels) != count or (reference_logits is not None and len(reference_logits) != count):
+        raise ValueError(f"{count} images, {len(labels)} labels")
+
+
+def check_shape(shape: tuple[int, ...], images: int) -> None:
+    """Raises: GraphError unless these are logits of that many images."""
+    if len(shape) != 2 or shape[0] != images:
+        raise GraphError(f"the network answers {shape} for {images} images, not (images, classes)")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -124,8 +183,4 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common root
-        raise GraphError(f"ONNX Runtime cannot load the network: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GraphError(f"ONNX Runtime cannot load the network: {first_line(error)}") from error

@@ -1,0 +1,102 @@
+"""What a network answers to each image, what that makes on average, and when it is certain that it cannot win.
+
+Racing never changes the winner. With E errors so far among N images in all, accuracy will be at most 1 - E/N; a
+divergence is never negative, so that its mean over N images is at least their sum so far divided by N. An evaluation
+stops where even that is worse than what is to be beaten, at the first of a few nested subsets: the first 4/32, 5/32,
+..., 32/32 of the images. Its score is the mean over that subset, which is worse still, because the same sum is divided
+by fewer images. So a score follows from the answers and the race alone, however many images were really run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from amc_mobile.types import Race, Score
+
+_SUBSETS, _FIRST = 32, 4  # a race is looked at after every 32nd of the images, from 4/32 on
+_ROUNDING = 1e-9  # relative: two ways to add up the same divergences differ by less
+_EXTREME = 1e6  # stands for infinite logits, so that a broken network scores badly instead of breaking the search
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Per image, as far as images were run: how many classes stand before the right one, and KL(original || this).
+
+    `images` is how many there are in all; the arrays have the length of those that were run.
+    """
+
+    ranks: NDArray[np.int64]
+    divergences: NDArray[np.float64]
+    images: int
+
+    def score(self, race: Race | None = None) -> Score | None:
+        """The score over the first subset that decides the race, or over all images; None if more must be run."""
+        decided = self._decided(race) if race is not None else self.images
+        if decided > len(self.ranks):
+            return None
+        ranks = self.ranks[:decided]
+        return Score(
+            top1=float(np.mean(ranks < 1)),
+            top5=float(np.mean(ranks < 5)),
+            kl=float(np.mean(self.divergences[:decided])),
+            images=decided,
+        )
+
+    def _decided(self, race: Race) -> int:
+        """How many images show that `race` is lost; all of them if those that were run do not show it."""
+        checks = np.array([-(-self.images * part // _SUBSETS) for part in range(_FIRST, _SUBSETS)])
+        checks = checks[(checks > 0) & (checks <= len(self.ranks))]
+        if race.reward == "kl":
+            best = -np.cumsum(self.divergences)[checks - 1] / self.images * (1.0 - _ROUNDING)
+        else:
+            errors = np.cumsum(self.ranks >= (1 if race.reward == "top1" else 5))[checks - 1]
+            best = (self.images - errors) / self.images - 1.0
+        lost = checks[best < race.to_beat]
+        return int(lost[0]) if len(lost) else self.images
+
+
+class Judge:
+    """Knows the right answers, and those of the original network."""
+
+    def __init__(self, labels: NDArray[np.integer], reference_logits: NDArray[np.floating] | None = None) -> None:
+        """Takes labels (N,) and the original's logits (N, classes); without them divergences are 0."""
+        self._labels = np.asarray(labels)
+        self._reference = None if reference_logits is None else log_softmax(reference_logits.astype(np.float64), axis=1)
+
+    def outcomes(self, answers: Iterable[NDArray[np.floating]], race: Race | None = None) -> Outcomes:
+        """Takes batches of logits in the order of the images, until `race` is decided or all have answered."""
+        ranks, divergences = [np.zeros(0, np.int64)], [np.zeros(0)]
+        seen = Outcomes(ranks[0], divergences[0], len(self._labels))
+        for answer in answers:
+            logits = _finite(answer)
+            here = slice(len(seen.ranks), len(seen.ranks) + len(logits))
+            ranks.append(_ranks(logits, self._labels[here]))
+            divergences.append(self._divergences(logits, here))
+            seen = Outcomes(np.concatenate(ranks), np.concatenate(divergences), len(self._labels))
+            if race is not None and seen.score(race) is not None:
+                break
+        return seen
+
+    def _divergences(self, logits: NDArray[np.float64], here: slice) -> NDArray[np.float64]:
+        if self._reference is None:
+            return np.zeros(len(logits))
+        reference = self._reference[here]
+        sums: NDArray[np.float64] = np.sum(np.exp(reference) * (reference - log_softmax(logits, axis=1)), axis=1)
+        return np.maximum(sums, 0.0)  # rounding can make it less
+
+
+def _finite(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.nan_to_num(logits.astype(np.float64), nan=-_EXTREME, posinf=_EXTREME, neginf=-_EXTREME)
+
+
+def _ranks(logits: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many classes stand before the right one, (N,): among equal logits the first class wins, as in argmax."""
+    right = logits[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    ranks: NDArray[np.int64] = np.sum((logits > right) | ((logits == right) & earlier), axis=1)
+    return ranks
