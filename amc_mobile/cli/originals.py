@@ -78,7 +78,7 @@ def profile_checkpoint(folder: RunFolder) -> Path:
 
 
 def calibrate(session: Session, progress: Progress) -> None:
-    """gram.npz: second moments of every layer's inputs on the calibration images."""
+    """gram.npz: second moments of every layer's inputs on the calibration images; ranking.npz: the channels' order."""
     from amc_mobile.prune.gram import collect
 
     config = session.config
@@ -86,6 +86,8 @@ def calibrate(session: Session, progress: Progress) -> None:
     points = config.prune.points_per_image
     grams = collect(session.traced, images, points, seed=config.seed, threads=session.threads, progress=progress)
     grams.save(session.folder.gram)
+    progress(len(images), len(images), "ranking the channels")
+    session.ranking  # noqa: B018 - ranked here and saved, so that no later process does it again
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

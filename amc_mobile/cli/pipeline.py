@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
 _MEASURED = tuple(f"profile.{key}" for key in ("table", "carriers", "rounds", "warmups", "runs", "min_time_s"))
+_WIDTHS = ("device.min_keep_ratio", "device.round_to")
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
 
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
-    timed = ("profile",) if config.budget.latency is not None else ()
+    timed = ("profile",) if config.needs_table else ()
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
         Stage(
@@ -47,13 +48,14 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             after=("graph",),
             settings=(*_IMAGES, "prune.points_per_image"),
             outputs=lambda folder: (folder.gram,),
+            extras=lambda folder: (folder.ranking,),
         ),
         Stage(
             "search",
             "let the agent choose how many channels every group keeps",
             decisions.search,
             after=("calibrate", *timed),
-            settings=(*_IMAGES, "budget", "search", "prune"),
+            settings=(*_IMAGES, "budget", "search", "prune", *_WIDTHS),
             outputs=lambda folder: (folder.search, folder.trials),
             extras=lambda folder: (folder.checkpoint, folder.sensitivity),
         ),

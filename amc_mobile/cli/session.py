@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from amc_mobile.models.splits import Splits
     from amc_mobile.models.zoo import ModelEntry
     from amc_mobile.prune.gram import Grams
-    from amc_mobile.prune.importance import Ranking
+    from amc_mobile.prune.importance import Method, Ranking
     from amc_mobile.prune.pruner import Pruner
     from amc_mobile.prune.reconstruct import Reconstructor
     from amc_mobile.runs import RunFolder
@@ -105,10 +105,25 @@ class Session:
 
     @cached_property
     def ranking(self) -> Ranking:
-        """The channels of every group, from most to least important."""
+        """The channels of every group, from most to least important: ranked once, then read from ranking.npz."""
+        from amc_mobile.prune.ranking_file import load_ranking, save_ranking
+
+        method = self.config.prune.importance
+        ranking = load_ranking(self.folder.ranking, method, self.traced.network)
+        if ranking is None:
+            ranking = self._rank(method)
+            save_ranking(self.folder.ranking, method, ranking)
+        return ranking
+
+    def _rank(self, method: Method) -> Ranking:
         from amc_mobile.prune.importance import rank
 
-        return rank(self.traced, self.config.prune.importance, self.grams)
+        if method not in ("taylor", "hrank"):
+            return rank(self.traced, method, self.grams)
+        split = self.splits.calibration
+        module = self.original if method == "taylor" and self.config.model.onnx is None else None
+        images = split.tensors(self.preprocessing)
+        return rank(self.traced, method, self.grams, images=images, labels=split.labels, module=module)
 
     @cached_property
     def reconstructor(self) -> Reconstructor | None:
