@@ -262,13 +262,14 @@ class Stubborn(nn.Module):
         return self.head(self.cut(x[:, 1:5]).view(-1, 392))
 
 
-class Transposed(Network):
-    """Operators that have no rule: a transposed convolution and a bilinear product; what they read is pinned."""
+class Unknown(Network):
+    """Operators that have no rule: sums along a row, and a product of two maps; what they read is pinned."""
 
     def __init__(self) -> None:
         super().__init__(8)
-        self.stem, self.free, self.up = _unit(3, 8), _unit(8, 10), nn.ConvTranspose2d(10, 8, 2, 2)
-        self.inner, self.last = _unit(8, 9), nn.Conv2d(9, 8, 3, dilation=2)
+        self.stem, self.free, self.again = _unit(3, 8), _unit(8, 10), _unit(10, 16)
+        self.inner, self.last = _unit(1, 9), nn.Conv2d(9, 8, 3, dilation=2)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.inner(self.up(self.free(self.stem(x)))))
+        x = self.again(torch.cumsum(self.free(self.stem(x)), 3)).flatten(2)
+        return self.last(self.inner((x @ x.transpose(1, 2))[:, None]))
