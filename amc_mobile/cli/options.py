@@ -24,6 +24,47 @@ Skip = Annotated[
     list[str] | None, typer.Option("--skip", help="A layer that keeps all its channels, in and out. May be repeated.")
 ]
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+
+# The search. Choices are spelt out here because config.py, which knows them, takes too long to import for a help text.
+Agent = Annotated[
+    str | None,
+    typer.Option(
+        "--agent",
+        help="Who searches: auto (the good ones, best of all wins), ddpg (as published), ddpg-warm, sb3-ddpg, sb3-td3, "
+        "uniform, shallow, deep, random, sensitivity, greedy, knapsack, netadapt (default auto).",
+    ),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol", help="resource: best accuracy within the budget. accuracy: least cost within --max-loss."
+    ),
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option("--max-loss", help="What --protocol accuracy may lose on the search images (default 0.01)."),
+]
+Reward = Annotated[
+    str | None, typer.Option("--reward", help="top1, top5, or kl: divergence from the original, no labels needed.")
+]
+Granularity = Annotated[
+    str | None, typer.Option("--granularity", help="channel, or weight: single weights become zero (fine-grained).")
+]
+Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of the agent (default 400).")]
+Evaluations = Annotated[
+    int | None,
+    typer.Option("--evaluations", help="At most so many networks are evaluated in all (default: no limit)."),
+]
+Importance = Annotated[
+    str | None,
+    typer.Option("--importance", help="Which channels stay: reconstruction, activation, l1, taylor, fpgm, hrank."),
+]
+NoRacing = Annotated[
+    bool, typer.Option("--no-racing", help="Evaluate every network on all images, even if it cannot win any more.")
+]
+Evaluator = Annotated[
+    str | None, typer.Option("--evaluator", help="auto (torch if there is a GPU), onnxruntime, torch.")
+]
 Mean = Annotated[
     str | None,
     typer.Option("--mean", help="Of the images the network was trained with, per channel: 0.485,0.456,0.406."),
@@ -41,3 +82,16 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         raise ConfigError(
             f"{option} {text!r} is no list of numbers; type it like {option} 0.485,0.456,0.406"
         ) from error
+
+
+def further_devices(given: list[str] | None) -> list[dict[str, str]] | None:
+    """Entries of `budget.also` from TABLE.json=20ms; None for none. Raises: ConfigError."""
+    entries = [text.rpartition("=") for text in given or []]
+    wrong = next(
+        (text for text, (table, _, limit) in zip(given or [], entries, strict=True) if not (table and limit)), ""
+    )
+    if wrong:
+        raise ConfigError(
+            f"--also {wrong!r} names no table and limit; type it like --also latency_tables/a/b.json=20ms"
+        )
+    return [{"table": table, "latency": limit} for table, _, limit in entries] or None

@@ -9,7 +9,7 @@ import typer
 
 from amc_mobile.cli import options
 
-_FRACTION = "as a fraction of the original's (0.5 = half)."
+_SHARE = "a share of the original's (0.5 = half)"
 
 
 def register(app: typer.Typer) -> None:
@@ -32,11 +32,27 @@ def search(
     table: Annotated[
         Path | None, typer.Option("--table", help="Latency table of this device and network; else it is measured.")
     ] = None,
-    latency: Annotated[float | None, typer.Option("--latency", help=f"Limit on the latency, {_FRACTION}")] = None,
-    macs: Annotated[float | None, typer.Option("--macs", help=f"Limit on the MACs, {_FRACTION}")] = None,
-    params: Annotated[float | None, typer.Option("--params", help=f"Limit on the parameters, {_FRACTION}")] = None,
-    bytes_: Annotated[float | None, typer.Option("--bytes", help=f"Limit on the ONNX file, {_FRACTION}")] = None,
-    episodes: Annotated[int | None, typer.Option("--episodes", help="Episodes of the agent (default 400).")] = None,
+    latency: Annotated[str | None, typer.Option("--latency", help=f"At most: {_SHARE}, or 20ms, 800us.")] = None,
+    macs: Annotated[str | None, typer.Option("--macs", help=f"At most: {_SHARE}, or 150M.")] = None,
+    params: Annotated[str | None, typer.Option("--params", help=f"At most: {_SHARE}, or 2M.")] = None,
+    bytes_: Annotated[str | None, typer.Option("--bytes", help=f"ONNX file, at most: {_SHARE}, or 8MB, 8MiB.")] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help=f"Activations at their peak, at most: {_SHARE}, or 3MB.")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="TABLE.json=20ms: a limit on the latency on a further device. May be repeated."),
+    ] = None,
+    agent: options.Agent = None,
+    protocol: options.Protocol = None,
+    max_loss: options.MaxLoss = None,
+    reward: options.Reward = None,
+    granularity: options.Granularity = None,
+    episodes: options.Episodes = None,
+    evaluations: options.Evaluations = None,
+    importance: options.Importance = None,
+    no_racing: options.NoRacing = False,
+    evaluator: options.Evaluator = None,
     config: options.ConfigFile = None,
     device: options.DeviceName = None,
     out: options.Out = None,
@@ -47,7 +63,7 @@ def search(
     update: options.Update = False,
     force: options.Force = False,
 ) -> None:
-    """Search for the best widths under a budget.
+    """Search for the best widths under one or several budgets, which all hold.
 
     Exports the network, measures a latency table if one is needed and none is given, calibrates, and lets the agent
     search, all in the run folder. Type the same command to resume. Afterwards: amc prune, finetune, bench, report.
@@ -75,14 +91,25 @@ def search(
             "budget.macs": macs,
             "budget.params": params,
             "budget.bytes": bytes_,
+            "budget.memory": memory,
+            "budget.also": options.further_devices(also),
+            "search.agent": agent,
+            "search.protocol": protocol,
+            "search.max_loss": max_loss,
+            "search.reward": reward,
+            "search.granularity": granularity,
             "search.episodes": episodes,
+            "search.evaluations": evaluations,
+            "search.racing": False if no_racing else None,
+            "search.evaluator": evaluator,
+            "prune.importance": importance,
             "device.name": device,
             "out": out,
             "seed": seed,
         },
     )
     check(settings)
-    timed = settings.budget.latency is not None or settings.profile.table is not None
+    timed = settings.needs_table or settings.profile.table is not None
     names = ("train", "graph", *(["profile"] if timed else []), "calibrate", "search")
     if dry_run:
         show_forecast(settings, json, names)

@@ -217,7 +217,8 @@ def load(data: bytes, source: str) -> onnx.ModelProto:
     """The model in a file's bytes. Raises: GraphError naming the source."""
     try:
         model = onnx.load_model_from_string(data)
-        numpy_helper.to_array(model.graph.initializer[0])  # weights kept in a second file fail here
+        for stored in model.graph.initializer[:1]:  # weights kept in a second file fail here
+            numpy_helper.to_array(stored)
     except Exception as error:
         raise GraphError(
             f"{source} cannot be read as ONNX ({type(error).__name__}); export it with its weights inside"
