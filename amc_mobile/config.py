@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from amc_mobile.amounts import Amount, parse
 from amc_mobile.errors import ConfigError
+from amc_mobile.types import Metric
 
 AgentName = Literal[
     "auto",
@@ -64,6 +68,8 @@ class DeviceConfig(_Section):
     name: str = Field("host", description="'host'; later a phone's alias, serial or HOST:PORT")
     threads: int = Field(1, ge=1, le=64)
     optimisation: Literal["all", "extended", "basic"] = Field("all", description="ONNX Runtime graph optimisation")
+    round_to: int | None = Field(None, ge=1, description="what suits this device; none: search.round_to")
+    min_keep_ratio: float | None = Field(None, gt=0.0, le=1.0, description="none: search.min_keep_ratio")
 
 
 class ProfileConfig(_Section):
@@ -79,20 +85,59 @@ class ProfileConfig(_Section):
     table: Path | None = Field(None, description="a table measured before on this device; none: measure now")
 
 
+class FurtherDevice(_Section):
+    """A limit on the latency on one more device, by its table of this network."""
+
+    table: Path
+    latency: float | str = Field(description="a share of the original's latency there, or a time such as '20ms'")
+    name: str | None = Field(None, description="none: the name in the table")
+    round_to: int | None = Field(None, ge=1, description="what suits this device; none: any")
+    min_keep_ratio: float | None = Field(None, gt=0.0, le=1.0, description="none: any")
+
+    @field_validator("latency")
+    @classmethod
+    def _is_an_amount(cls, written: float | str) -> float | str:
+        return _normal(written, "latency_us")
+
+    def limit(self) -> Amount:
+        """The limit as a number."""
+        return parse(self.latency, "latency_us")
+
+
 class BudgetConfig(_Section):
-    """The limit, as a fraction of the original network's cost: set exactly one."""
+    """The limits, all of which hold at once: shares of the original network's cost, or amounts with a unit."""
 
-    latency: float | None = Field(None, gt=0.0, le=1.0)
-    macs: float | None = Field(None, gt=0.0, le=1.0)
-    params: float | None = Field(None, gt=0.0, le=1.0)
-    bytes: float | None = Field(None, gt=0.0, le=1.0)
+    latency: float | str | None = Field(None, description="a share, or a time: 0.5, '20ms', '800us'")
+    macs: float | str | None = Field(None, description="a share, or a count: 0.5, '150M'")
+    params: float | str | None = Field(None, description="a share, or a count: 0.5, '2M'")
+    bytes: float | str | None = Field(None, description="of the ONNX file; a share, or a size: 0.5, '8MB', '8MiB'")
+    memory: float | str | None = Field(None, description="peak of the activations; a share, or a size: 0.5, '3MB'")
+    also: list[FurtherDevice] = Field([], description="limits on the latency on further devices")
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> BudgetConfig:
-        given = [name for name, value in self if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"set exactly one of latency, macs, params, bytes (set: {', '.join(given) or 'none'})")
-        return self
+    @field_validator("latency", "macs", "params", "bytes", "memory")
+    @classmethod
+    def _is_an_amount(cls, written: float | str | None, info: ValidationInfo) -> float | str | None:
+        return None if written is None else _normal(written, BUDGET_METRICS[str(info.field_name)])
+
+    def limits(self) -> dict[Metric, Amount]:
+        """The limits that are set on this device, by metric."""
+        written = {metric: getattr(self, name) for name, metric in BUDGET_METRICS.items()}
+        return {metric: parse(value, metric) for metric, value in written.items() if value is not None}
+
+
+BUDGET_METRICS: dict[str, Metric] = {
+    "latency": "latency_us",
+    "macs": "macs",
+    "params": "params",
+    "bytes": "bytes",
+    "memory": "memory_bytes",
+}  # what each setting of a budget limits
+
+
+def _normal(written: float | str, metric: Metric) -> float | str:
+    """A share as a number, however it was written; an amount as it was written."""
+    amount = parse(written, metric)
+    return amount.value if amount.relative else str(written).strip()
 
 
 class SearchConfig(_Section):
@@ -148,12 +193,13 @@ class SearchConfig(_Section):
 class PruneConfig(_Section):
     """How channels are chosen and the rest is repaired."""
 
-    importance: Literal["reconstruction", "activation", "l1"] = Field(
+    importance: Literal["reconstruction", "activation", "l1", "taylor", "fpgm", "hrank"] = Field(
         "reconstruction", description="what least squares cannot repair; 'l1' is the paper's"
     )
     reconstruct: bool = Field(True, description="refit by least squares what is left of every layer")
     points_per_image: int = Field(30, ge=1, description="sampled output positions per calibration image (paper: 10)")
     ridge: float = Field(1e-3, ge=0, description="relative to the Gram matrix's mean diagonal")
+    point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner of the search")
 
 
 class FinetuneConfig(_Section):
@@ -194,6 +240,50 @@ class RunConfig(_Section):
     finetune: FinetuneConfig = FinetuneConfig()
     bench: BenchConfig = BenchConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accuracy_needs_no_budget(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "budget" not in tree:
+            search = tree.get("search", {})
+            protocol = search.get("protocol") if isinstance(search, dict) else getattr(search, "protocol", None)
+            return {**tree, "budget": BudgetConfig()} if protocol == "accuracy" else tree
+        return tree
+
+    @model_validator(mode="after")
+    def _a_limit_at_least(self) -> RunConfig:
+        if self.search.protocol == "resource" and not self.budget.limits() and not self.budget.also:
+            raise ValueError(f"budget: set at least one of {', '.join(BUDGET_METRICS)}")
+        return self
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether the search depends on this device's latency: it has a limit, or is what there is to minimise."""
+        return self.budget.latency is not None or not (self.budget.limits() or self.budget.also)
+
+    def profile_widths(self) -> WidthRule:
+        """The widths at which this device is measured."""
+        return _width_rule(self.search, self.device, [])
+
+    def search_widths(self) -> WidthRule:
+        """The widths that the search may choose: those that suit every device."""
+        return _width_rule(self.search, self.device, self.budget.also)
+
+
+class WidthRule(NamedTuple):
+    """What `cost.widths.width_grid` makes its grid from."""
+
+    min_keep_ratio: float
+    round_to: int
+
+
+def _width_rule(search: SearchConfig, device: DeviceConfig, further: Sequence[FurtherDevice]) -> WidthRule:
+    """The largest of the devices' least ratios, and the least common multiple of their steps."""
+    ratios = [search.min_keep_ratio if device.min_keep_ratio is None else device.min_keep_ratio]
+    steps = [device.round_to or search.round_to]
+    ratios += [other.min_keep_ratio for other in further if other.min_keep_ratio is not None]
+    steps += [other.round_to for other in further if other.round_to is not None]
+    return WidthRule(max(ratios), math.lcm(*steps))
+
 
 def load(path: Path) -> RunConfig:
     """Reads a TOML file. Raises: ConfigError, naming every wrong entry at once."""
@@ -211,7 +301,10 @@ def load(path: Path) -> RunConfig:
 
 def describe(error: ValidationError) -> str:
     """One line that names every wrong setting by its path, with what was given."""
-    parts = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+    parts = [
+        f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    ]
     return "; ".join(parts)
 
 
@@ -227,4 +320,8 @@ def dump(config: RunConfig) -> str:
 
 def _toml(value: object) -> str:
     """A plain value in TOML, which is nearly JSON; but TOML knows neither surrogates nor a bare DEL."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

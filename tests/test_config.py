@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_mobile import config as configuration
-from amc_mobile.config import BudgetConfig, ModelConfig, RunConfig, SearchConfig
+from amc_mobile.amounts import Amount, parse
+from amc_mobile.config import BudgetConfig, FurtherDevice, ModelConfig, RunConfig, SearchConfig
 from amc_mobile.errors import ConfigError
 
 
@@ -36,12 +37,18 @@ def test_the_papers_values_are_the_defaults():
     weights=st.one_of(st.none(), st.just(Path('a "quoted" name.pt'))),
     ridge=st.floats(0, 1e3),
     macs=st.floats(1e-6, 1.0),
+    latency=st.sampled_from([None, 0.5, "20ms", "1.5e3 us"]),
+    devices=st.lists(st.sampled_from(["a.json", 'b "c".json']), max_size=2),
 )
-def test_what_is_written_is_read_back(tmp_path_factory, seed, name, weights, ridge, macs):
+def test_what_is_written_is_read_back(tmp_path_factory, seed, name, weights, ridge, macs, latency, devices):
     config = RunConfig(
         seed=seed,
         model=ModelConfig(name=name, weights=weights, mean=[0.5, 0.25]),
-        budget=BudgetConfig(macs=macs),
+        budget=BudgetConfig(
+            macs=macs,
+            latency=latency,
+            also=[FurtherDevice(table=table, latency="9ms", round_to=4) for table in devices],
+        ),
         prune=RunConfig().prune.model_copy(update={"ridge": ridge}),
     )
     assert load_text(tmp_path_factory.mktemp("config"), configuration.dump(config)) == config
@@ -55,8 +62,10 @@ def test_what_is_written_is_read_back(tmp_path_factory, seed, name, weights, rid
         ("[search]\nepisodes = 0", "search.episodes"),
         ("[search]\nreward = 'speed'", "search.reward"),
         ("[budget]\nlatency = 1.5", "budget.latency"),
-        ("[budget]\nlatency = 0.5\nmacs = 0.5", "exactly one"),
-        ("[budget]", "exactly one"),
+        ("[budget]\nlatency = 20", "budget.latency.*a share of the original's.*20ms, 800us"),
+        ("[budget]\nbytes = '8 Mb'", "budget.bytes.*8MB, 7.5MiB"),
+        ("[budget]\nalso = [{table = 'a.json', latency = 'soon'}]", "budget.also.0.latency.*20ms"),
+        ("[budget]", "budget: set at least one of latency, macs, params, bytes, memory"),
         ("[profile]\ncarriers = 'many'", "profile.carriers"),
     ],
 )
@@ -83,3 +92,65 @@ def test_the_example_configs_are_valid_and_name_no_place_of_one_machine(path):
     assert not any(
         Path(name).is_absolute() for name in (config.data.name, config.data.test or "", config.model.weights or "")
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "written", "value", "relative"),
+    [
+        ("latency_us", 0.7, 0.7, True),
+        ("latency_us", "0.7", 0.7, True),
+        ("latency_us", "1", 1.0, True),
+        ("latency_us", "20ms", 20_000.0, False),
+        ("latency_us", "800 us", 800.0, False),
+        ("latency_us", "0.5ms", 500.0, False),
+        ("latency_us", "0.25 s", 250_000.0, False),
+        ("macs", "150M", 150e6, False),
+        ("macs", "1.2G", 1.2e9, False),
+        ("params", "350k", 350e3, False),
+        ("bytes", "8MB", 8e6, False),
+        ("bytes", "8MiB", 8 * 2.0**20, False),
+        ("memory_bytes", "900kB", 900e3, False),
+    ],
+)
+def test_limits_are_shares_or_amounts(metric, written, value, relative):
+    assert parse(written, metric) == Amount(value, relative)
+
+
+@pytest.mark.parametrize(
+    ("metric", "written"),
+    [
+        *(("latency_us", text) for text in ("20", "0", "-1ms", "ms", "20 MB", "inf", "nan ms", "1e999ms", "", "2 0ms")),
+        *(("bytes", text) for text in ("8Mb", "8M", "1.5", "0MB")),
+        *(("macs", text) for text in ("150m", "150MB", "2")),
+    ],
+)
+def test_what_is_no_limit_is_told_the_forms(metric, written):
+    with pytest.raises(ValueError, match=r"is no limit: give a share of the original's from 0 to 1 \(0\.5\), or a"):
+        parse(written, metric)
+
+
+def test_several_devices_get_the_widths_that_suit_all():
+    further = [{"table": "a.json", "latency": 0.5, "round_to": 12}, {"table": "b.json", "latency": 1, "name": "b"}]
+    config = RunConfig.model_validate({"budget": {"also": further}})
+    assert config.search_widths() == (0.2, 24)  # multiples of the search's 8 and of 12
+    assert config.profile_widths() == (0.2, 8)
+    own = RunConfig.model_validate(
+        {"device": {"round_to": 4, "min_keep_ratio": 0.3}, "budget": {"also": [{**further[0], "min_keep_ratio": 0.25}]}}
+    )
+    assert own.profile_widths() == (0.3, 4)
+    assert own.search_widths() == (0.3, 12)
+
+
+def test_an_accuracy_guaranteed_search_needs_no_budget():
+    config = RunConfig.model_validate({"search": {"protocol": "accuracy"}})
+    assert not config.budget.limits()
+    assert config.needs_table  # the latency is what is to become small
+    minimised = RunConfig.model_validate({"search": {"protocol": "accuracy"}, "budget": {"macs": 1.0}})
+    assert not minimised.needs_table
+
+
+def test_a_table_of_this_device_is_needed_for_its_own_latency_only():
+    assert RunConfig().needs_table
+    assert not RunConfig.model_validate({"budget": {"memory": "3MB"}}).needs_table
+    assert not RunConfig.model_validate({"budget": {"also": [{"table": "a.json", "latency": "2ms"}]}}).needs_table
+    assert RunConfig.model_validate({"budget": {"latency": "2ms", "bytes": 0.5}}).needs_table

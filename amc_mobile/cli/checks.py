@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amc_mobile.cli.budgets import further_tables
 from amc_mobile.cli.open_device import check_device_name
 from amc_mobile.errors import ConfigError, DataError
 
@@ -20,6 +21,7 @@ def check(config: RunConfig) -> None:
         from amc_mobile.cost.table import LatencyTable
 
         LatencyTable.load(config.profile.table)
+    further_tables(config)
     for spec in (config.data.name, config.data.test):
         if spec is not None and Path(spec).suffix in (".npz", ".zip") and not Path(spec).is_file():
             raise DataError(f"there are no images at {spec}; say where with --data, or in the config under data.name")

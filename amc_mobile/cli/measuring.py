@@ -31,8 +31,8 @@ def measure_table(
         device,
         config.profile,
         seed=config.seed,
-        min_keep_ratio=config.search.min_keep_ratio,
-        round_to=config.search.round_to,
+        min_keep_ratio=config.profile_widths().min_keep_ratio,
+        round_to=config.profile_widths().round_to,
         progress=progress,
         checkpoint=checkpoint,
     )

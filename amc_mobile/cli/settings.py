@@ -14,17 +14,17 @@ from amc_mobile import config as configuration
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
 
-_HARMLESS = ("out", "profile.force", "profile.max_error")  # change no file of a run
+_HARMLESS = ("out", "profile.force", "profile.max_error", "prune.point")  # change no file, or only which trial is cut
 _FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.table")  # these may name a file or folder
 
 
 def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
     """The config with settings replaced, named by their path ("search.episodes"). None leaves a setting as it is.
 
-    A budget replaces the whole section: exactly one may be set. Another network does not keep the weights of the one
-    in the config. Raises: ConfigError.
+    Any budget replaces the whole section; where none was set, the protocol says what there is. Another network does not
+    keep the weights of the one in the config. Raises: ConfigError.
     """
-    tree = config.model_dump()
+    tree = config.model_dump(exclude=None if "budget" in config.model_fields_set else {"budget"})
     given = {path: value for path, value in options.items() if value is not None}
     if any(path.startswith("budget.") for path in given):
         tree["budget"] = {}
@@ -73,6 +73,8 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 def identity(path: str, value: Any) -> Any:
     """What makes two values of a setting the same thing: the content of a file, else the value."""
+    if path == "budget.also":
+        return [entry | {"table": identity("profile.table", entry["table"])} for entry in value]
     if path not in _FILES or value is None:
         return value
     file = Path(value)

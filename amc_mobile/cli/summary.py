@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import print_json, print_table
-from amc_mobile.cli.decisions import metric_of
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.report import wording as say
 from amc_mobile.report.wording import METRIC_NAMES
@@ -26,7 +26,8 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     was measured (the searched `limit`).
     """
     accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
-    metric, fraction = metric_of(config.budget)
+    metric = search["budget"]["metric"]
+    limits = limit_facts(search, config)
     after = accuracy["finetuned"] or accuracy["pruned"]
     name = accuracy["metric"]
     return {
@@ -34,7 +35,8 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "device": comparison["device"]["model"],
         "metric": metric,
         "limit": search["budget"]["limit"],
-        "fraction": fraction,
+        "fraction": limits[0]["fraction"],
+        "limits": limits,
         "accuracy_metric": name,
         "accuracy_before": accuracy["original"][name],
         "accuracy_after": after[name],
@@ -60,8 +62,26 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     }
 
 
+def limit_facts(search: dict[str, Any], config: RunConfig | None = None) -> list[dict[str, Any]]:
+    """Every limit of a search with what its result reached: latencies as the tables predict them.
+
+    `fraction` is the share of the original's cost that the settings asked for, None for an absolute amount.
+    """
+    asked = [] if config is None else [*config.budget.limits().values(), *(each.limit() for each in config.budget.also)]
+    fractions = [amount.value if amount.relative else None for amount in asked]
+    cost = search["best"]["cost"]
+    return [
+        {
+            **budget,
+            "reached": cost["elsewhere_us"][budget["device"]] if budget["device"] else cost[budget["metric"]],
+            "fraction": fraction,
+        }
+        for budget, fraction in zip_longest([search["budget"], *search["further"]], fractions)
+    ]
+
+
 def network_facts(folder: RunFolder) -> dict[str, Any]:
-    """MACs, parameters and file size before and after pruning, and how exactly the exported file answers."""
+    """MACs, parameters, bytes of file and activations before and after, and how exactly the exported file answers."""
     from pydantic import TypeAdapter
 
     from amc_mobile.cost.price import price
@@ -77,6 +97,8 @@ def network_facts(folder: RunFolder) -> dict[str, Any]:
         "params_after": after.params,
         "bytes_before": folder.original_onnx.stat().st_size,
         "bytes_after": folder.model_onnx.stat().st_size,
+        "memory_bytes_before": before.memory_bytes,
+        "memory_bytes_after": after.memory_bytes,
         "parity": read_json(folder.parity).get("pruned"),
         "onnx": str(folder.model_onnx),
         "weights": str(folder.weights) if folder.weights.is_file() else None,
@@ -111,14 +133,16 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
     if as_json:
         print_json({**result, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
         return
-    metric = result["budget"]["metric"]
-    rows = [("agent", "reward", "top-1", METRIC_NAMES[metric])]
+    limits = [result["budget"], *result["further"]]
+    rows = [("agent", "reward", "top-1", *map(_heading, limits))]
     beaten = [trial for trial in result["opponents"] if trial["agent"] != result["best"]["agent"]]
     for trial in [result["best"], *beaten]:
-        cost = say.in_metric(trial["cost"][metric], metric)
-        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]), cost))
+        costs = [trial["cost"]["elsewhere_us"].get(each["device"], trial["cost"][each["metric"]]) for each in limits]
+        spent = [say.in_metric(cost, each["metric"]) for cost, each in zip(costs, limits, strict=True)]
+        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]), *spent))
     print_table([tuple(map(say.plain_ascii, row)) for row in rows])
-    _print(f"budget  {say.in_metric(result['budget']['limit'], metric)}, kept by all of them")
+    for each in limits:
+        _print(f"budget  {_heading(each)} at most {say.in_metric(each['limit'], each['metric'])}, kept by all of them")
     _print(f"next    amc prune {folder.root}")
 
 
@@ -141,7 +165,13 @@ def _size_rows(facts: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("MACs", say.count(facts["macs_before"]), say.count(facts["macs_after"]), ""),
         ("parameters", say.count(facts["params_before"]), say.count(facts["params_after"]), ""),
         ("file size", say.size(facts["bytes_before"]), say.size(facts["bytes_after"]), ""),
+        ("activations", say.size(facts["memory_bytes_before"]), say.size(facts["memory_bytes_after"]), ""),
     ]
+
+
+def _heading(budget: dict[str, Any]) -> str:
+    """What a limit is on: "latency", "latency on pixel"."""
+    return METRIC_NAMES[budget["metric"]] + (f" on {budget['device']}" if budget["device"] else "")
 
 
 def _print(text: str) -> None:

@@ -47,6 +47,7 @@ class Facts:
     accuracy: AccuracyFacts | None
     sizes: SizeFacts
     budget: BudgetFacts | None
+    further: tuple[BudgetFacts, ...]  # limits that hold at the same time
     budget_sentence: str
     structure: StructureFacts
     search: SearchFacts | None
@@ -64,7 +65,8 @@ def gather(folder: RunFolder) -> Facts:
     sources = read_sources(folder)
     device = _device(sources)
     speed, accuracy = speed_facts(sources.comparison), accuracy_facts(sources.accuracy)
-    budget, search = budget_facts(sources), search_facts(sources)
+    budgets, search = budget_facts(sources), search_facts(sources)
+    budget = budgets[0] if budgets else None
     return Facts(
         schema=1,
         model=sources.config.model.name if sources.config else sources.network.name,
@@ -74,7 +76,8 @@ def gather(folder: RunFolder) -> Facts:
         accuracy=accuracy,
         sizes=size_facts(sources),
         budget=budget,
-        budget_sentence="" if budget is None else verdict.budget_sentence(budget, speed),
+        further=budgets[1:],
+        budget_sentence=" ".join(verdict.budget_sentence(each, speed) for each in budgets),
         structure=structure_facts(sources),
         search=search,
         table=None if sources.table is None else sources.table.validation,

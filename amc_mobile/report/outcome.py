@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from amc_mobile.cost import formulas
+from amc_mobile.cost.price import price
 from amc_mobile.report.sources import Accuracy, Sources, Tested
-from amc_mobile.types import Comparison, Measurement, Metric
+from amc_mobile.types import Budget, Comparison, Measurement, Metric, Policy
 
 Standing = Literal["held", "exceeded", "predicted", "emulated"]
 
@@ -82,6 +83,7 @@ class BudgetFacts:
     measured: float | None
     excess: float | None
     standing: Standing
+    device: str = ""  # a further device, by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class SizeFacts:
     macs_after: int | None
     params_after: int | None
     bytes_after: int | None
+    memory_before: int = 0  # peak of the activations; 0 where nothing is known of them
+    memory_after: int | None = None
 
 
 def standard_error(share: float, images: int) -> float:
@@ -180,18 +184,21 @@ def predicted_us(sources: Sources, kept: tuple[int, ...] | None) -> float | None
     return float(sources.table.latency_us(sources.network, kept))
 
 
-def budget_facts(sources: Sources) -> BudgetFacts | None:
-    """The limit and how the result stands to it, or None before a search."""
-    if sources.search is None:
-        return None
-    metric, limit = sources.search.budget.metric, sources.search.budget.limit
-    comparison = sources.comparison
-    full = _cost(sources, metric, sources.network.full().kept)
-    predicted = _cost(sources, metric, sources.kept)
-    if metric == "latency_us" and comparison is not None and comparison.predicted_us is not None:
+def budget_facts(sources: Sources) -> tuple[BudgetFacts, ...]:
+    """Every limit and how the result stands to it, the first one first; none before a search."""
+    search = sources.search
+    return () if search is None else tuple(_standing_of(sources, each) for each in (search.budget, *search.further))
+
+
+def _standing_of(sources: Sources, budget: Budget) -> BudgetFacts:
+    metric, limit = budget.metric, budget.limit
+    comparison = sources.comparison if metric == "latency_us" and not budget.device else None
+    full = _cost(sources, budget, sources.network.full().kept)
+    predicted = _cost(sources, budget, sources.kept)
+    if comparison is not None and comparison.predicted_us is not None:
         predicted = comparison.predicted_us  # what was promised when it was measured
     measured = None
-    if metric == "latency_us" and comparison is not None and not comparison.device.emulated:
+    if comparison is not None and not comparison.device.emulated:
         measured = comparison.latency_after_us
     if measured is not None and comparison is not None and comparison.drift is not None:
         limit, full = limit * comparison.drift, comparison.latency_before_us
@@ -201,35 +208,33 @@ def budget_facts(sources: Sources) -> BudgetFacts | None:
         metric=metric,
         limit=limit,
         full=full,
-        share=_asked_share(sources, metric, limit, full),
+        share=_asked_share(sources, budget, limit, full),
         predicted=predicted,
         measured=measured,
         excess=excess,
         standing=_standing(metric, excess, measured, emulated=comparison is not None and comparison.device.emulated),
+        device=budget.device,
     )
 
 
-def _cost(sources: Sources, metric: Metric, kept: tuple[int, ...] | None) -> float | None:
-    """The price of these widths in the budget's metric: by formula, or by the table for latency."""
+def _cost(sources: Sources, budget: Budget, kept: tuple[int, ...] | None) -> float | None:
+    """The price of these widths: by formula, by the table for latency, for further devices as the search priced it."""
     if kept is None:
         return None
-    match metric:
-        case "macs":
-            return float(formulas.macs(sources.network, kept))
-        case "params":
-            return float(formulas.params(sources.network, kept))
-        case "bytes":
-            return float(formulas.size_bytes(sources.network, kept))
-        case "latency_us":
-            return predicted_us(sources, kept)
+    if budget.device:
+        best = None if sources.search is None else sources.search.best
+        return best.cost.elsewhere_us.get(budget.device) if best is not None and best.kept == kept else None
+    if budget.metric == "latency_us":
+        return predicted_us(sources, kept)
+    return float(getattr(price(sources.network, Policy(kept)), budget.metric))
 
 
-def _asked_share(sources: Sources, metric: Metric, limit: float, full: float | None) -> float | None:
+def _asked_share(sources: Sources, budget: Budget, limit: float, full: float | None) -> float | None:
     """The fraction as the user wrote it, else what the limit works out to."""
-    if sources.config is not None:
-        asked: float | None = getattr(sources.config.budget, metric.removesuffix("_us"))
-        if asked is not None:
-            return asked
+    if sources.config is not None and not budget.device:
+        asked = sources.config.budget.limits().get(budget.metric)
+        if asked is not None and asked.relative:
+            return asked.value
     return limit / full if full else None
 
 
@@ -250,4 +255,6 @@ def size_facts(sources: Sources) -> SizeFacts:
         macs_after=None if kept is None else formulas.macs(network, kept),
         params_after=None if kept is None else formulas.params(network, kept),
         bytes_after=sources.summary.bytes_after or bytes_after,
+        memory_before=formulas.memory_bytes(network, full),
+        memory_after=None if kept is None else formulas.memory_bytes(network, kept),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amc_mobile.report.sources import Sources
-from amc_mobile.types import Cost, Metric, Trial
+from amc_mobile.types import Budget, Cost, Metric, Trial
 
 OPPONENT = "opponent"  # the phase of trials that are not episodes of the agent
 
@@ -62,6 +62,7 @@ def search_facts(sources: Sources) -> SearchFacts | None:
     search, trials = sources.search, sources.trials
     metric: Metric = search.budget.metric if search else _likely_metric(sources)
     limit = search.budget.limit if search else None
+    budgets = (search.budget, *search.further) if search else ()
     best = search.best if search else max(trials, key=_merit)
     points = _points(trials, metric)
     return SearchFacts(
@@ -76,16 +77,16 @@ def search_facts(sources: Sources) -> SearchFacts | None:
         reward_name=sources.config.search.reward if sources.config else None,
         points=points,
         chosen=TrialPoint(best.agent, best.phase, None, _cost_in(best.cost, metric), best.score.top1, best.reward),
-        agents=_agent_rows(trials, best, metric, limit),
+        agents=_agent_rows(trials, best, budgets),
     )
 
 
 def _likely_metric(sources: Sources) -> Metric:
     """The metric of a search that has not ended: the one its config limits."""
-    budget = sources.config.budget if sources.config else None
-    if budget is None or budget.latency is not None:
-        return "latency_us" if sources.trials[0].cost.latency_us is not None else "macs"
-    return "macs" if budget.macs is not None else "params" if budget.params is not None else "bytes"
+    limited = list(sources.config.budget.limits()) if sources.config else []
+    if limited and limited[0] != "latency_us":
+        return limited[0]
+    return "latency_us" if sources.trials[0].cost.latency_us is not None else "macs"
 
 
 def _cost_in(cost: Cost, metric: Metric) -> float | None:
@@ -103,13 +104,13 @@ def _points(trials: tuple[Trial, ...], metric: Metric) -> tuple[TrialPoint, ...]
     return tuple(points)
 
 
-def _agent_rows(trials: tuple[Trial, ...], best: Trial, metric: Metric, limit: float | None) -> tuple[AgentRow, ...]:
+def _agent_rows(trials: tuple[Trial, ...], best: Trial, budgets: tuple[Budget, ...]) -> tuple[AgentRow, ...]:
     rows = []
     for agent in sorted({trial.agent for trial in trials} | {best.agent}):
         mine = [trial for trial in trials if trial.agent == agent]
-        within = [trial for trial in mine if _fits(trial, metric, limit)]
+        within = [trial for trial in mine if _fits(trial, budgets)]
         top = best if agent == best.agent else max(within or mine, key=_merit)
-        score, fits = top.score, _fits(top, metric, limit)
+        score, fits = top.score, _fits(top, budgets)
         rows.append(
             AgentRow(
                 agent, len(mine), top.cost, score.top1, score.top5, score.kl, top.reward, fits, agent == best.agent
@@ -123,6 +124,10 @@ def _merit(trial: Trial) -> tuple[float, float]:
     return trial.reward, -trial.score.kl
 
 
-def _fits(trial: Trial, metric: Metric, limit: float | None) -> bool:
-    cost = _cost_in(trial.cost, metric)
-    return limit is None or cost is None or cost <= limit * (1 + 1e-9)
+def _fits(trial: Trial, budgets: tuple[Budget, ...]) -> bool:
+    """Whether the trial keeps every limit whose cost is known."""
+    spent = [
+        trial.cost.elsewhere_us.get(budget.device) if budget.device else _cost_in(trial.cost, budget.metric)
+        for budget in budgets
+    ]
+    return all(cost is None or cost <= budget.limit * (1 + 1e-9) for cost, budget in zip(spent, budgets, strict=True))

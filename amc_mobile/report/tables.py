@@ -38,6 +38,9 @@ def _key_rows(facts: Facts) -> Iterator[KeyRow]:
         say.size(sizes.bytes_after),
         say.signed_percent(_relative(sizes.bytes_before, sizes.bytes_after)),
     )
+    if sizes.memory_before:
+        change = say.signed_percent(_relative(sizes.memory_before, sizes.memory_after))
+        yield KeyRow("Activations, peak", say.size(sizes.memory_before), say.size(sizes.memory_after), change)
 
 
 def _latency_row(facts: Facts) -> KeyRow:

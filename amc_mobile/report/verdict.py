@@ -48,12 +48,14 @@ def _unmeasured_claim(budget: BudgetFacts | None) -> str:
 
 def budget_sentence(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
     """Asked, predicted, measured; held or exceeded and by how much."""
-    asked = f"asked for at most {say.in_metric(budget.limit, budget.metric)}"
+    where = f" on {budget.device}" if budget.device else ""
+    asked = f"asked for at most {say.in_metric(budget.limit, budget.metric)}{where}"
     if budget.share is not None:
         asked += f" ({say.percent(budget.share)} of the original's {say.METRIC_NAMES[budget.metric]})"
     parts = [asked]
     if budget.metric != "latency_us":
-        parts.append(f"the network has {say.in_metric(budget.predicted, budget.metric)}, counted exactly")
+        verb = "needs" if budget.metric == "memory_bytes" else "has"
+        parts.append(f"the network {verb} {say.in_metric(budget.predicted, budget.metric)}, counted exactly")
     elif budget.predicted is not None:
         parts.append(f"the table predicted {say.ms(budget.predicted)}")
     if budget.measured is not None:

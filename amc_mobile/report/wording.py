@@ -13,6 +13,7 @@ METRIC_NAMES: dict[Metric, str] = {
     "macs": "MACs",
     "params": "parameters",
     "bytes": "file size",
+    "memory_bytes": "activation memory",
 }
 
 
@@ -96,7 +97,7 @@ def in_metric(value: float | None, metric: Metric) -> str:
     """A cost in the unit of its metric: "1.11 ms", "40.6 M MACs"."""
     if metric == "latency_us":
         return ms(value)
-    if metric == "bytes":
+    if metric in ("bytes", "memory_bytes"):
         return size(value)
     return "–" if value is None else f"{count(value)}{NBSP}{METRIC_NAMES[metric]}"
 

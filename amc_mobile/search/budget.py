@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.config import SearchConfig
+from amc_mobile.config import BUDGET_METRICS, SearchConfig
 from amc_mobile.cost.price import CostFunction, cost_function, joint_cost
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import width_grid
@@ -26,13 +26,7 @@ Widths = tuple[int, ...]
 LANDING = 0.98  # an episode ends at 98-100 % of the limit wherever the grid of widths is fine enough
 _HALVINGS = 40  # of the scale in `project`: far finer than any grid of widths
 
-_CONFIG_KEYS: dict[Metric, str] = {
-    "latency_us": "latency",
-    "macs": "macs",
-    "params": "params",
-    "bytes": "bytes",
-    "memory_bytes": "memory",
-}
+_CONFIG_KEYS = {metric: key for key, metric in BUDGET_METRICS.items()}
 
 
 def build_walls(
@@ -64,6 +58,7 @@ def build_walls(
             margin=config.latency_margin if budget.metric == "latency_us" else 0.0,
             grids=grids,
             landing=landing,
+            device=budget.device,
         )
         for budget, cost in zip(budgets, costs, strict=True)
     ]  # each says by itself if it cannot be kept
@@ -92,6 +87,7 @@ class Walls:
         margin: float = 0.0,
         grids: Sequence[Widths] | None = None,
         landing: float | None = None,
+        device: str = "",
     ) -> None:
         """`margin` is the share of the limit that no policy may use: room for what the cost function does not know.
 
@@ -114,7 +110,7 @@ class Walls:
         self.smallest_cost = self.cost(self.smallest)
         self.floor = min((LANDING if landing is None else landing) * self.limit, self.full_cost)
         if self.smallest_cost > self.limit:
-            raise BudgetError(self._unreachable(limit, metric, min_keep_ratio, margin))
+            raise BudgetError(self._unreachable(Budget(metric, limit, device), min_keep_ratio, margin))
 
     def within(self, limit: float) -> Walls:
         """The same walls around another limit, which the smallest policy must keep; it has no margin of its own."""
@@ -230,15 +226,17 @@ class Walls:
     def _with(self, widths: Sequence[int], step: int, width: int) -> float:
         return self.cost([*widths[:step], width, *widths[step + 1 :]])
 
-    def _unreachable(self, limit: float, metric: Metric, min_keep_ratio: float, margin: float) -> str:
+    def _unreachable(self, budget: Budget, min_keep_ratio: float, margin: float) -> str:
+        metric = budget.metric
         kept_free = f" with a margin of {margin:.1%}" if margin else ""
+        where = f" on {budget.device}" if budget.device else ""
+        key = f"the latency of {budget.device} in budget.also" if budget.device else f"budget.{_CONFIG_KEYS[metric]}"
         share = math.ceil(1000 * self.smallest_cost / self.full_cost / (1.0 - margin)) / 1000
         return (
-            f"{self.network.name} cannot be pruned to {in_words(limit, metric)}: the smallest policy costs "
-            f"{in_words(self.smallest_cost, metric)}, {share:.3f} of the original "
+            f"{self.network.name} cannot be pruned to {in_words(budget.limit, metric)}{where}: the smallest policy "
+            f"costs {in_words(self.smallest_cost, metric)}, {share:.3f} of the original "
             f"{in_words(self.full_cost, metric)}{kept_free}; "
-            f"set budget.{_CONFIG_KEYS[metric]} to {share:.3f} or more, "
-            f"or search.min_keep_ratio below {min_keep_ratio:g}"
+            f"set {key} to {share:.3f} or more, or search.min_keep_ratio below {min_keep_ratio:g}"
         )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, TableRow, Validation
-from amc_mobile.cost.widths import width_grid
+from amc_mobile.cost.widths import level_grid, width_grid
 from amc_mobile.errors import TableError, UnstableError
 from amc_mobile.types import ChannelGroup, DeviceInfo, Layer, NetworkGraph, Policy, Span
 
@@ -216,11 +217,26 @@ def test_width_grid(channels: int, min_keep_ratio: float, round_to: int):
     steps = {b - a for a, b in itertools.pairwise(grid[:-1])}
     assert len(steps) <= 1
     for step in steps:
-        assert step & (step - 1) == 0
-        assert step <= round_to
+        assert round_to % step == 0
         assert all(width % step == 0 for width in grid[:-1])
 
 
 def test_width_grid_has_no_odd_widths_for_blocked_layouts():
     for channels in range(16, 512):
         assert all(width % 4 == 0 for width in width_grid(channels, 0.2, 8)[:-1])
+
+
+def test_widths_suit_two_devices_by_their_common_multiple():
+    assert width_grid(384, 0.25, math.lcm(8, 12)) == (96, 120, 144, 168, 192, 216, 240, 264, 288, 312, 336, 360, 384)
+    assert width_grid(96, 0.5, 24) == (48, 60, 72, 84, 96)
+
+
+@given(st.integers(1, 5_000_000), st.floats(0.001, 1.0), st.integers(2, 60))
+def test_levels_are_few_and_evenly_spaced(units: int, min_keep_ratio: float, levels: int):
+    grid = level_grid(units, min_keep_ratio, levels)
+    assert len(grid) <= levels
+    assert grid[-1] == units
+    assert grid[0] == max(1, math.ceil(min_keep_ratio * units - 1e-9))
+    gaps = [b - a for a, b in itertools.pairwise(grid)]
+    assert all(gap > 0 for gap in gaps)
+    assert not gaps or max(gaps) - min(gaps) <= 1

@@ -54,8 +54,8 @@ def test_json_speaks_in_plain_units(report):
     facts = json.loads(report[".json"])
     assert facts["schema"] == 1
     assert set(facts) == {
-        "schema", "model", "verdict", "device", "speed", "accuracy", "sizes", "budget", "budget_sentence", "structure",
-        "search", "table", "conditions", "seconds", "notes", "missing", "commands", "config_text",
+        "schema", "model", "verdict", "device", "speed", "accuracy", "sizes", "budget", "further", "budget_sentence",
+        "structure", "search", "table", "conditions", "seconds", "notes", "missing", "commands", "config_text",
     }  # fmt: skip
     assert facts["speed"]["speedup"] == pytest.approx(facts["speed"]["before_us"] / facts["speed"]["after_us"])
     assert facts["missing"] == []
