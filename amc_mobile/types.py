@@ -114,6 +114,18 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """A product of two activations, or another node without a layer of its own, that costs MACs.
+
+    It takes `fixed_macs`, and `positions` MACs for every kept channel of each span's group.
+    """
+
+    node: str
+    fixed_macs: int
+    spans: AxisSpans = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkGraph:
     """What can be pruned in one network, and the shapes from which every cost follows."""
 
@@ -124,6 +136,7 @@ class NetworkGraph:
     tensors: tuple[WeightTensor, ...]
     overhead_bytes: int = 0  # of the serialised ONNX file, beside its weights
     moments: tuple[Moment, ...] = ()  # the peak of activation memory is the largest of them, for every policy
+    products: tuple[Product, ...] = ()
 
     def full(self) -> Policy:
         """The policy that prunes nothing."""

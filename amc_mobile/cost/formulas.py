@@ -1,6 +1,7 @@
 """What a policy costs, by formula. 1 MAC = 2 FLOPs; counts are MACs of one image.
 
-MACs are those of convolutions and linear layers, equal to half of what torch.utils.flop_counter counts.
+MACs are those of convolutions, linear layers and products of two activations (attention), equal to half of what
+torch.utils.flop_counter counts.
 Parameters and bytes are those of the graph that ships: batch normalisations are folded wherever they can be.
 """
 
@@ -26,7 +27,11 @@ def layer_macs(layer: Layer, kept: Sequence[int]) -> int:
 
 def macs(network: NetworkGraph, kept: Sequence[int]) -> int:
     """MACs of the whole network."""
-    return sum(layer_macs(layer, kept) for layer in network.layers)
+    products = sum(
+        product.fixed_macs + sum(span.positions * kept[span.group] for span in product.spans)
+        for product in network.products
+    )
+    return sum(layer_macs(layer, kept) for layer in network.layers) + products
 
 
 def params(network: NetworkGraph, kept: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ import onnx
 from amc_mobile.graph.equal_parts import unite_columns
 from amc_mobile.graph.identities import Ids, Lane
 from amc_mobile.graph.prepare import attributes
+from amc_mobile.graph.product_rules import product
 from amc_mobile.graph.walk import Count, RawLayer, Walk, layer_name
 
 
@@ -51,10 +52,10 @@ def gemm(walk: Walk, _: int, node: onnx.NodeProto) -> None:
 
 
 def matmul(walk: Walk, _: int, node: onnx.NodeProto) -> None:
-    """A linear layer on the last axis of anything; a product of two activations is pinned."""
+    """A linear layer on the last axis of anything, or a product of two activations."""
     data, weight = node.input[0], node.input[1]
     if weight not in walk.arrays or walk.arrays[weight].ndim != 2:
-        walk.opaque(node, "product of two activations")
+        product(walk, node)
         return
     arriving = walk.lane(data, len(walk.shapes[data]) - 1, f"MatMul {node.name}").ids
     walk.member(weight, 0, arriving, reads=True)

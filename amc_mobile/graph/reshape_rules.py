@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 from amc_mobile.graph.equal_parts import unite_columns
 from amc_mobile.graph.identities import Ids, Lane
-from amc_mobile.graph.walk import Count, Walk
+from amc_mobile.graph.walk import Choice, Count, Walk
 
 Shape = tuple[int, ...]
 
 
-def reshape(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+def reshape(walk: Walk, index: int, node: onnx.NodeProto) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze. One entry of the new shape counts the channels and follows them."""
     lane = walk.lanes.get(node.input[0])
     if lane is None:
         return
     old, new = walk.shapes[node.input[0]], walk.shapes[node.output[0]]
-    moved = _moved(walk, lane, old, new)
+    moved = _moved(walk, index, lane, old, new)
     if moved is None:
         walk.opaque(node, f"splits or merges channels ({list(old)} to {list(new)})")
         return
@@ -32,19 +32,24 @@ def reshape(walk: Walk, _: int, node: onnx.NodeProto) -> None:
     walk.lanes[node.output[0]] = moved
 
 
-def _moved(walk: Walk, lane: Lane, old: Shape, new: Shape) -> Lane | None:
+def _moved(walk: Walk, index: int, lane: Lane, old: Shape, new: Shape) -> Lane | None:
     """The lane after a reshape; None if no axis is the channels' own.
 
     Where channels come to vary along several axes, as in a channel shuffle (C to parts, C / parts), all parts must lose
-    the same columns for the result to be a block again. The longest axis is the one that shrinks.
+    the same columns for the result to be a block again. The longest axis is the one that shrinks; among attention heads
+    (C to heads, C / heads) it is the number of heads.
     """
     block = _spread(lane, old, new)
     varying = [axis for axis, length in enumerate(block.shape) if length > 1]
     if not varying:
         return _single(lane, old, new)
     axis = max(varying, key=lambda number: (block.shape[number], number))
-    columns = np.moveaxis(block, axis, -1).reshape(-1, block.shape[axis])
-    return Lane(axis, unite_columns(walk.identities, columns))
+    if len(varying) > 1 and index in walk.heads:
+        axis = varying[-2]
+    columns = unite_columns(walk.identities, np.moveaxis(block, axis, -1).reshape(-1, block.shape[axis]))
+    if len(varying) > 1:
+        walk.choices.append(Choice(index, columns))
+    return Lane(axis, columns)
 
 
 def _spread(lane: Lane, old: Shape, new: Shape) -> Ids:

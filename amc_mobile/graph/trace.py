@@ -18,8 +18,8 @@ from amc_mobile.graph.liveness import moments
 from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare, without_weights
 from amc_mobile.graph.rules import RULES
 from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
-from amc_mobile.graph.walk import Pinned, RawLayer, Walk, layer_name
-from amc_mobile.types import AxisSpans, ChannelGroup, Layer, LayerKind, NetworkGraph, Span, WeightTensor
+from amc_mobile.graph.walk import Pinned, RawLayer, RawProduct, Walk, layer_name
+from amc_mobile.types import AxisSpans, ChannelGroup, Layer, LayerKind, NetworkGraph, Product, Span, WeightTensor
 
 
 def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> TracedGraph:
@@ -31,6 +31,10 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
     """
     plain, arrays, shapes = prepare(model)
     walk = Walk(plain, arrays, shapes, _pinned(model), frozenset(skip)).run(RULES)
+    if walk.heads_found:
+        walk = Walk(plain, arrays, shapes, _pinned(model), frozenset(skip), heads=frozenset(walk.heads_found)).run(
+            RULES
+        )
     names = [layer_name(raw.node.input[1]) for raw in walk.layers]
     unknown = set(skip) - set(names)
     if unknown:
@@ -44,6 +48,7 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
         layers=tuple(_layer(raw, index, arrays, shapes) for raw in walk.layers),
         groups=groups,
         tensors=tensors,
+        products=tuple(_product(raw, index) for raw in walk.products),
         overhead_bytes=_file_bytes(plain, arrays) - sum(t.element_bytes * math.prod(t.shape) for t in tensors),
         moments=moments(plain.graph, walk, index, groups),
     )
@@ -109,6 +114,15 @@ def _axis_maps(walk: Walk, index: GroupIndex) -> dict[str, dict[int, AxisMap]]:
     for (weight, axis), member in walk.memberships.items():
         axes[weight][axis] = AxisMap(*index.locate(member.ids), member.reads)
     return dict(axes)
+
+
+def _product(raw: RawProduct, index: GroupIndex) -> Product:
+    group, channel = index.locate(raw.ids)
+    if not len(group) or (group < 0).any():
+        return Product(raw.node, raw.macs)
+    each = raw.macs // len(group)
+    spans = _spans_of(group, channel)
+    return Product(raw.node, 0, tuple(Span(span.group, span.positions * each) for span in spans))
 
 
 def _spans(ids: Ids, index: GroupIndex) -> AxisSpans:

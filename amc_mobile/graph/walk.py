@@ -52,6 +52,23 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class RawProduct:
+    """A node that costs MACs and is no layer; in equal shares those of some channels (none: of nobody)."""
+
+    node: str
+    macs: int
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A Reshape that split the channels along several axes, of which it had to choose one that shrinks."""
+
+    node: int
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
 class RawLayer:
     """A layer as the walk meets it: everything but the groups."""
 
@@ -66,7 +83,10 @@ Rule = Callable[["Walk", int, onnx.NodeProto], None]  # (walk, index of the node
 
 @dataclass(slots=True)
 class Walk:
-    """One execution of the graph. Read `memberships`, `counts`, `reindexes`, `layers` after `run`."""
+    """One execution of the graph. Read `memberships`, `counts`, `reindexes`, `layers`, `products` after `run`.
+
+    If it ends with `heads_found`, a second walk that knows them as `heads` finds more that can be pruned.
+    """
 
     model: onnx.ModelProto
     arrays: Arrays
@@ -79,6 +99,10 @@ class Walk:
     counts: list[Count] = field(default_factory=list)
     reindexes: list[Reindex] = field(default_factory=list)
     layers: list[RawLayer] = field(default_factory=list)
+    products: list[RawProduct] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    heads: frozenset[int] = frozenset()  # Reshapes that split channels into attention heads, known from a first walk
+    heads_found: set[int] = field(default_factory=set)
 
     def run(self, rules: Mapping[str, Rule]) -> Walk:
         """Walks the whole graph in order and pins the network's input and outputs."""

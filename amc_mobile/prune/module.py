@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -11,10 +12,12 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import parity
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
+from amc_mobile.prune.heads import head_width
 from amc_mobile.prune.resize import Pads, resize, set_pads, shortcuts
 
 _TOLERANCE = 1e-3  # of the largest logit; equal networks differ by 1e-6
@@ -103,7 +106,20 @@ def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) ->
         else:
             kept = []  # no part of the graph: counters, heads that only training uses
         state[name] = tensor[np.ix_(*kept)] if kept else tensor
-    return state
+    return state | _sliced_tables(module, traced, channels, flipped)
+
+
+def _sliced_tables(module: nn.Module, traced: TracedGraph, channels: Channels, flipped: Mapping[str, str]) -> State:
+    """Window attention's scores by relative position, (offsets, heads): the graph stores only what is made of them."""
+    tables = {}
+    for name, part in module.named_modules():
+        if isinstance(part, ShiftedWindowAttention):
+            weight = f"{name}.qkv.weight"
+            rows = traced.positions(flipped.get(weight, weight), 1 if weight in flipped else 0, channels)
+            heads = np.unique(rows // head_width(part)) if len(rows) < len(part.qkv.weight) else slice(None)
+            own = heads[heads < part.num_heads] if isinstance(heads, np.ndarray) else heads
+            tables[f"{name}.relative_position_bias_table"] = part.relative_position_bias_table.detach()[:, own]
+    return tables
 
 
 def _unstretched(traced: TracedGraph, name: str, shape: torch.Size, channels: Channels) -> list[np.ndarray]:

@@ -9,13 +9,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from amc_mobile.prune.heads import fit_heads
+
 Pads = dict[str, tuple[int, int]]  # zero channels before and after, by the name of the shortcut module
 
 
 def resize(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Replaces the module's parameters and buffers, in place, by `tensors` (names as in its state_dict).
 
-    Channel counts that the layers remember (`in_channels`, `num_features`, ...) follow the shapes.
+    Channel counts that the layers remember (`in_channels`, `num_features`, `num_heads`, ...) follow the shapes.
     """
     for name, part in module.named_modules():
         prefix = f"{name}." if name else ""
@@ -25,6 +27,8 @@ def resize(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
         for key, buffer in part.named_buffers(recurse=False):
             setattr(part, key, tensors.get(prefix + key, buffer).detach().clone())
         _renumber(part)
+    for part in module.modules():
+        fit_heads(part)
 
 
 def _renumber(part: nn.Module) -> None:

@@ -136,6 +136,19 @@ def pixel_shuffle(b: Builder) -> str:
     return b.conv(large, "head", 6, 3)
 
 
+def attention_heads(b: Builder) -> str:
+    """Queries, keys and values of two heads of three channels from one layer: a head leaves as a whole."""
+    tokens = b.op("Transpose", b.op("Reshape", b.conv("input", "a", 3, 5), b.ints(1, 5, 64)), perm=[0, 2, 1])
+    parts = [b.op("MatMul", tokens, b.constant("qkv.weight", b.random.standard_normal((5, 36)).astype(np.float32)))]
+    parts = b.op("Split", parts[0], b.ints(12, 12, 12), axis=2, outputs=3)
+    heads = [b.op("Transpose", b.op("Reshape", part, b.ints(1, 64, 4, 3)), perm=[0, 2, 1, 3]) for part in parts]
+    scores = b.op("MatMul", heads[0], b.op("Transpose", heads[1], perm=[0, 1, 3, 2]))
+    mixed = b.op("MatMul", b.op("Softmax", scores), heads[2])
+    rows = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 2, 1, 3]), b.ints(1, 64, 12))
+    b.constant("proj.weight", b.random.standard_normal((12, 4)).astype(np.float32))
+    return b.op("MatMul", rows, "proj.weight")
+
+
 PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     chain: {(8, ("a",))},
     residual: {(8, ("stem", "two")), (12, ("one",))},
@@ -157,6 +170,7 @@ PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     uneven_shuffle: {(4, ("a",)), (2, ("two",))},
     chunked_after_shuffle: {(4, ("a", "one", "two"))},
     pixel_shuffle: {(6, ("a",))},
+    attention_heads: {(5, ("a",)), (4, ("qkv",))},
 }
 
 
