@@ -12,7 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from amc_mobile.cost.price import CostFunction
 from amc_mobile.search.budget import Walls
+from amc_mobile.search.journal import Kept
 from amc_mobile.search.rewards import REWARDS, RewardName
 from amc_mobile.types import Score, Trial
 
@@ -22,8 +24,8 @@ _SHRINK = 0.96  # of the cost of the best network: where the next one is looked 
 class Goal(Protocol):
     """Pays trials and ranks them."""
 
-    def reward(self, score: Score, cost: float) -> float:
-        """What the agent is paid for a network of this score and cost."""
+    def reward(self, score: Score, kept: Kept) -> float:
+        """What the agent is paid for a network of this score and these widths."""
         ...
 
     def merit(self, trial: Trial) -> tuple[float, ...]:
@@ -45,7 +47,7 @@ class WithinBudget:
 
     name: RewardName
 
-    def reward(self, score: Score, cost: float) -> float:
+    def reward(self, score: Score, kept: Kept) -> float:
         """R_err = -error, or minus the divergence."""
         return REWARDS[self.name](score)
 
@@ -66,21 +68,21 @@ class WithinBudget:
 class WithinLoss:
     """Accuracy-guaranteed: the least cost among the networks that keep `least_accuracy`, else the best accuracy.
 
-    `cost_of` prices a trial in the unit of the budget's metric, which is larger than 1 for every network.
+    `cost_of` prices the widths of all groups in the unit of the first budget's metric, whatever else is limited.
     """
 
     name: RewardName
     least_accuracy: float
-    cost_of: CostOfTrial
+    cost_of: CostFunction
 
-    def reward(self, score: Score, cost: float) -> float:
+    def reward(self, score: Score, kept: Kept) -> float:
         """R = -error * log(cost), with the divergence as the error if the agent is paid by that."""
-        return REWARDS[self.name](score) * math.log(max(cost, math.e))
+        return REWARDS[self.name](score) * math.log(max(self.cost_of(kept), math.e))
 
     def merit(self, trial: Trial) -> tuple[float, ...]:
         """Whether it is accurate enough, then how cheap it is (how accurate, if it is not), then divergence."""
         enough = self.enough(trial.score)
-        rank = -self.cost_of(trial) if enough else accuracy(self.name, trial.score)
+        rank = -self.cost_of(trial.kept) if enough else accuracy(self.name, trial.score)
         return float(enough), rank, -trial.score.kl
 
     def enough(self, score: Score) -> bool:
@@ -90,14 +92,6 @@ class WithinLoss:
     def beyond(self, walls: Walls, cost: float) -> Walls:
         """A little cheaper."""
         return walls.within(_SHRINK * cost)
-
-
-class CostOfTrial(Protocol):
-    """Prices a trial."""
-
-    def __call__(self, trial: Trial) -> float:
-        """In the unit of the budget's metric."""
-        ...
 
 
 def accuracy(name: RewardName, score: Score) -> float:

@@ -40,7 +40,7 @@ def descend(problem: Problem, evaluations: int | None = None) -> None:
         centre = problem.best()
         losses = local_losses(problem, problem.widths(centre))
         won = _try(problem, centre, losses, reach)
-        idle = 0 if won else idle + 1
+        idle = idle + 1 if won is None else 0
         reach = min(reach * {True: 1.5, False: 0.7, None: 0.4}[won], _WIDEST_REACH)
 
 
@@ -48,14 +48,15 @@ def _try(problem: Problem, centre: Trial, losses: Losses, reach: float) -> bool 
     """Evaluates the knapsacks of two neighbourhoods. True: the wider one won; False: the narrower; None: neither."""
     start, known = problem.widths(centre), {trial.kept for trial in problem.trials}
     walls = problem.goal.beyond(problem.walls, problem.walls.cost(start))
+    tried = {}
     for radius in (reach, reach / 2):
         widths = least_loss(walls, losses, start, radius)
-        if problem.walls.policy(widths).kept not in known:
-            problem.evaluate(AGENT, "model", widths)
+        kept = problem.walls.policy(widths).kept
+        if kept not in known:
+            known.add(kept)
+            tried[radius] = problem.evaluate(AGENT, "model", widths)
     best = problem.best()
-    if best is centre:
-        return None
-    return best is not problem.trials[-1]
+    return None if best is centre else best is tried.get(reach)
 
 
 def local_losses(problem: Problem, centre: Widths) -> Losses:

@@ -26,7 +26,7 @@ from amc_mobile.types import Score, Trial
 
 SCHEMA = 2
 
-Kept = tuple[int, ...]
+Kept = tuple[int, ...]  # channels of every group
 
 
 class Journal:
@@ -78,11 +78,12 @@ class Journal:
     def _settings(self) -> Mapping[str, str]:
         path = self._folder.checkpoint
         stored = read_json(path)
-        if not isinstance(stored, dict) or stored.get("schema") != SCHEMA or not isinstance(stored["settings"], dict):
+        settings = stored.get("settings") if isinstance(stored, dict) and stored.get("schema") == SCHEMA else None
+        if not isinstance(settings, dict):
             raise RunFolderError(
                 f"{path} is damaged or of another version; delete it and {self._folder.trials.name} to search again"
             )
-        return stored["settings"]
+        return settings
 
     def _compare(self, stored: Mapping[str, str]) -> None:
         names = [name for name in {**stored, **self._fingerprint} if stored.get(name) != self._fingerprint.get(name)]

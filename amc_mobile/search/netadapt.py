@@ -36,10 +36,10 @@ def netadapt(problem: Problem) -> None:
 
 
 def _best_of(problem: Problem, offers: list[Widths]) -> Widths:
-    scores = [problem.probe(offer, AGENT) for offer in offers]
-    costs = [problem.walls.cost(offer) for offer in offers]
-    rewards = [problem.goal.reward(score, cost) for score, cost in zip(scores, costs, strict=True)]
-    return offers[rewards.index(max(rewards))]
+    def reward(offer: Widths) -> float:
+        return problem.goal.reward(problem.probe(offer, AGENT), problem.walls.policy(offer).kept)
+
+    return max(offers, key=reward)
 
 
 def proposals(walls: Walls, widths: Widths, target: float) -> Iterator[Widths]:

@@ -151,7 +151,7 @@ class Problem:
 
     def _trial(self, agent: str, phase: Phase, kept: Kept, score: Score, seconds: float) -> Trial:
         cost = price(self.walls.network, Policy(kept), self.tables)
-        reward = self.goal.reward(score, self.walls.cost(self.widths_of(kept)))
+        reward = self.goal.reward(score, kept)
         return Trial(len(self.trials), agent, phase, kept, cost, score, reward, seconds)
 
     def _tell(self, what: str) -> None:

@@ -26,7 +26,7 @@ from amc_mobile.search.evaluator import PolicyEvaluator
 from amc_mobile.search.goal import WithinBudget, WithinLoss, accuracy
 from amc_mobile.search.journal import Journal
 from amc_mobile.search.problem import Exhausted, Problem
-from amc_mobile.types import Budget, Metric, NetworkGraph, SearchResult, Trial
+from amc_mobile.types import Budget, NetworkGraph, SearchResult, Trial
 
 
 def search(
@@ -50,13 +50,13 @@ def search(
         ConfigError if the agent is not installed.
     """
     guaranteed = config.protocol == "accuracy"
-    walls = build_walls(network, budgets, tables, config, landing=0.0 if guaranteed else None)
+    walls = _walls(network, budgets, tables, config)
     journal = Journal(folder, fingerprint(walls, config, budgets, seed, context or {}))
     problem = Problem(walls, WithinBudget(config.reward), tables, evaluator, config, seed, journal, progress)
     problem.expected = expected_evaluations(walls, config)
     with one_thread(), contextlib.suppress(Exhausted):
         if guaranteed:
-            _begin_unpruned(problem, budgets[0].metric)
+            _begin_unpruned(problem, budgets[0])
         AGENTS[config.agent](problem)
     if problem.curves_known:
         sensitivity.save(folder.sensitivity, problem.curves())
@@ -101,28 +101,43 @@ def fingerprint(
     }
 
 
-def _begin_unpruned(problem: Problem, metric: Metric) -> None:
-    """The unpruned network as the first trial, and the accuracy that the result must keep."""
-    name = problem.config.reward
-    original = problem.probe(problem.walls.channels, "the original")
-    price = cost_function(problem.walls.network, metric, problem.tables)
+def _walls(
+    network: NetworkGraph, budgets: Sequence[Budget], tables: Mapping[str, LatencyTable], config: SearchConfig
+) -> Walls:
+    """The budgets' walls. Accuracy-guaranteed they have no lower side, and no margin if the original keeps them."""
+    if config.protocol == "resource":
+        return build_walls(network, budgets, tables, config)
+    walls = build_walls(network, budgets, tables, config.model_copy(update={"latency_margin": 0.0}), landing=0.0)
+    return walls if walls.holds(walls.channels) else build_walls(network, budgets, tables, config, landing=0.0)
 
-    def cost_of(trial: Trial) -> float:
-        return price(trial.kept)
 
-    problem.goal = WithinLoss(name, accuracy(name, original) - problem.config.max_loss, cost_of)
+def _begin_unpruned(problem: Problem, budget: Budget) -> None:
+    """The unpruned network, or the next within the limits, as the first trial; the accuracy that is to be kept."""
+    name, original = problem.config.reward, problem.probe(problem.walls.channels, "the original")
+    least_accuracy = round(accuracy(name, original) - problem.config.max_loss, 12)  # 0.8 - 0.1 is 0.7000000000000001
+    cost_of = cost_function(problem.walls.network, budget.metric, problem.tables, budget.device)
+    problem.goal = WithinLoss(name, least_accuracy, cost_of)
     problem.evaluate("unpruned", "opponent", problem.walls.project(problem.walls.channels))
 
 
 def _result(problem: Problem, budgets: Sequence[Budget]) -> SearchResult:
-    """The best trial of all, and the best of every other agent. Raises: BudgetError if it broke a budget."""
+    """The best trial of all, and the best of every other agent.
+
+    Raises: BudgetError if there is none, or none that keeps the accuracy, or it broke a budget.
+    """
     if not problem.trials:
         raise BudgetError(
             f"{problem.config.evaluations} evaluations do not suffice for agent {problem.config.agent}: it has not "
             "proposed a policy yet; allow more with --evaluations"
         )
     ranked = sorted(problem.trials, key=problem.goal.merit, reverse=True)  # stable: of equals the first
+    least_accuracy = problem.goal.least_accuracy if isinstance(problem.goal, WithinLoss) else None
     _check(problem, ranked[0], budgets)
+    if least_accuracy is not None and not problem.goal.enough(ranked[0].score):
+        raise BudgetError(
+            f"no policy within the limits keeps an accuracy of {least_accuracy:.4f}, the best of {len(ranked)} has "
+            f"{accuracy(problem.config.reward, ranked[0].score):.4f}; allow more with --max-loss, or raise the limits"
+        )
     others = dict.fromkeys(trial.agent for trial in problem.trials if trial.agent != AGENT)
     return SearchResult(
         budget=budgets[0],
@@ -130,7 +145,7 @@ def _result(problem: Problem, budgets: Sequence[Budget]) -> SearchResult:
         best=ranked[0],
         opponents=tuple(next(trial for trial in ranked if trial.agent == agent) for agent in others),
         episodes=sum(trial.agent == AGENT for trial in problem.trials),
-        least_accuracy=getattr(problem.goal, "least_accuracy", None),
+        least_accuracy=least_accuracy,
         evaluations=problem.spent,
     )
 

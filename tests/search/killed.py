@@ -14,7 +14,7 @@ from amc_mobile.types import Budget
 from .networks import Separable, chain, macs
 
 CONFIG = SearchConfig(
-    episodes=12, warmup_episodes=4, random_policies=2, sensitivity_points=2, hidden=8, batch_size=8, reward="kl"
+    episodes=24, warmup_episodes=4, random_policies=2, sensitivity_points=2, hidden=8, batch_size=8, reward="kl"
 )
 
 
@@ -24,7 +24,7 @@ def run(root: Path, kill_at: int | None = None, *, after: bool = False) -> None:
         _arm(kill_at, after)
     graph = chain([16, 32, 32])
     limit = 0.5 * macs(graph)(graph.full().kept)
-    search(graph, None, Separable(graph, [3, 0.5, 1]), CONFIG, Budget("macs", limit), 0, RunFolder(root))
+    search(graph, {}, Separable(graph, [3, 0.5, 1]), CONFIG, [Budget("macs", limit)], 0, RunFolder(root))
 
 
 def _arm(kill_at: int, after: bool) -> None:

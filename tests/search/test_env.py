@@ -1,4 +1,4 @@
-"""The environment keeps gymnasium's contract and pays once, at the end."""
+"""The environment keeps gymnasium's contract, and stable-baselines3's, and pays once, at the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from amc_mobile.search.budget import Walls
+from amc_mobile.cost.price import price
+from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.rewards import REWARDS
 from amc_mobile.search.state import States
-from amc_mobile.types import Score
+from amc_mobile.types import Score, Trial
 
 from .networks import Separable, chain, macs
 
@@ -24,13 +25,28 @@ def walls() -> Walls:
 
 @pytest.fixture
 def env(walls: Walls) -> PruningEnv:
-    return PruningEnv(walls, States(walls, latency=True), Separable(walls.network, [1, 2, 3]), REWARDS["kl"])
+    evaluator = Separable(walls.network, [1, 2, 3])
+
+    def judge(widths: Widths) -> Trial:
+        policy = walls.policy(widths)
+        score = evaluator.evaluate(policy)
+        return Trial(0, "test", "explore", policy.kept, price(walls.network, policy), score, -score.kl, 0.0)
+
+    return PruningEnv(walls, States(walls, latency=True), judge)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # it would like actions in [-1, 1]; ours are ratios
 def test_gymnasium_accepts_it(env: PruningEnv) -> None:
     check_env(env, skip_render_check=True)  # raises for whatever breaks gymnasium's contract
     assert env.action_space.shape == (1,)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_stable_baselines_accepts_it(env: PruningEnv) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(env, skip_render_check=True)  # raises for whatever its agents could not use
+    state, _ = env.reset()
+    assert len(state) == 12
 
 
 def test_only_the_last_step_pays(env: PruningEnv, walls: Walls) -> None:
@@ -40,11 +56,12 @@ def test_only_the_last_step_pays(env: PruningEnv, walls: Walls) -> None:
     seen = [env.step(np.array([0.6], np.float32)) for _ in walls.groups]
     assert [(reward, end) for _, reward, end, _, _ in seen[:-1]] == [(0.0, False)] * (len(seen) - 1)
     assert not any(truncated for _, _, _, truncated, _ in seen)
+    assert all(set(info) == {"kept"} for *_, info in seen[:-1])
     _, reward, end, _, info = seen[-1]
     assert end
-    assert info["policy"] == walls.policy(env.widths)
-    assert info["cost"] == walls.cost(env.widths) <= walls.limit
-    assert reward == -info["score"].kl
+    assert info["trial"].kept == walls.policy(env.widths).kept
+    assert info["trial"].cost.macs == walls.cost(env.widths) <= walls.limit
+    assert reward == info["trial"].reward < 0
     assert [step[4]["kept"] for step in seen] == list(env.widths)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amc_mobile.config import AgentName, SearchConfig
+from amc_mobile.cost.price import price
 from amc_mobile.runs import read_json
 from amc_mobile.search import opponents, sensitivity
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, build_walls
+from amc_mobile.search.opponents import Maker
 from amc_mobile.search.sensitivity import Curve, sample_widths
-from amc_mobile.types import NetworkGraph, Policy, Score
+from amc_mobile.types import Budget, NetworkGraph, Score
 
 from .networks import Separable, chain, macs, residual
 
@@ -34,18 +38,33 @@ def fake_curves(walls: Walls, weights: list[float]) -> tuple[Curve, ...]:
     )
 
 
+def makers_of(walls: Walls, weights: list[float]) -> dict[AgentName, Maker]:
+    return {**opponents.by_shape(), **opponents.by_sensitivity(fake_curves(walls, weights))}
+
+
 @given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.booleans(), st.floats(0.55, 1.0), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_every_opponent_keeps_the_budget(widths: list[int], plain: bool, share: float, seed: int) -> None:
-    walls = walls_of(chain(widths) if plain else residual(24, widths), share)
-    weights = list(np.random.default_rng(seed).exponential(size=len(walls.groups)))
-    proposals = opponents.without_evaluations(walls, 3, seed)
-    proposals += opponents.from_sensitivities(walls, fake_curves(walls, weights))
-    assert [proposal.agent for proposal in proposals] == [
-        *("uniform", "shallow", "deep"), *("random",) * 3, *("sensitivity", "greedy"),
-    ]  # fmt: skip
-    assert len({proposal.agent for proposal in proposals} - {"random"}) == opponents.NAMED
-    assert all(walls.holds(proposal.widths) for proposal in proposals)
+    walls, rng = walls_of(chain(widths) if plain else residual(24, widths), share), np.random.default_rng(seed)
+    makers = makers_of(walls, list(rng.exponential(size=len(walls.groups))))
+    assert list(makers) == ["uniform", "shallow", "deep", "sensitivity", "greedy", "knapsack"]
+    assert all(walls.holds(maker(walls)) for maker in makers.values())
+    assert walls.holds(opponents.drawn(walls, rng))
+
+
+@given(st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_every_opponent_keeps_several_budgets(seed: int) -> None:
+    """MACs and parameters at once: shallow groups are dear in one, deep ones in the other."""
+    graph, rng = chain([32, 48, 64, 96, 128]), np.random.default_rng(seed)
+    limits = [Budget("macs", 0.5 * price(graph, graph.full()).macs), Budget("params", 2e5 * rng.uniform(0.4, 0.9))]
+    walls = build_walls(graph, limits, {}, SearchConfig())
+    for maker in makers_of(walls, list(rng.exponential(size=5))).values():
+        widths = maker(walls)
+        cost = price(graph, walls.policy(widths))
+        assert walls.holds(widths)
+        assert cost.macs <= limits[0].limit
+        assert cost.params <= limits[1].limit
 
 
 def test_uniform_keeps_one_ratio() -> None:
@@ -57,28 +76,33 @@ def test_uniform_keeps_one_ratio() -> None:
 
 def test_shallow_and_deep_lean_to_their_sides() -> None:
     walls = walls_of(chain([64] * 6))
-    proposals = {p.agent: p.widths for p in opponents.without_evaluations(walls, 0, 0)}
+    proposals = {name: maker(walls) for name, maker in opponents.by_shape().items()}
     assert all(a <= b for a, b in pairwise(proposals["shallow"]))
     assert all(a >= b for a, b in pairwise(proposals["deep"]))
     assert proposals["shallow"][0] < proposals["shallow"][-1]
+    assert proposals["deep"][0] > proposals["deep"][-1]
 
 
 def test_random_policies_differ_and_repeat_with_the_seed() -> None:
     walls = walls_of(chain([64] * 5))
-    first, again, other = (opponents.without_evaluations(walls, 4, seed)[3:] for seed in (0, 0, 1))
-    assert first == again != other
-    assert len({proposal.widths for proposal in first}) == 4
+
+    def four(seed: int) -> list[Widths]:
+        rng = np.random.default_rng(seed)
+        return [opponents.drawn(walls, rng) for _ in range(4)]
+
+    assert four(0) == four(0) != four(1)
+    assert len(set(four(0))) == 4
 
 
-@pytest.mark.parametrize("propose", [opponents.by_threshold, opponents.greedy])
-def test_sensitivities_are_worth_something(propose: object) -> None:
+@pytest.mark.parametrize("propose", [opponents.by_threshold, opponents.greedy, opponents.knapsack])
+def test_sensitivities_are_worth_something(propose: Callable[[Walls, tuple[Curve, ...]], Widths]) -> None:
     walls = walls_of(chain([32, 64, 64, 128, 128]))
     evaluator = Separable(walls.network, WEIGHTS)
 
     def loss(widths: Widths) -> float:
         return evaluator.evaluate(walls.policy(widths)).kl
 
-    informed = propose(walls, fake_curves(walls, WEIGHTS))  # type: ignore[operator]
+    informed = propose(walls, fake_curves(walls, WEIGHTS))
     assert loss(informed) < 0.7 * loss(opponents.uniform(walls))
 
 
@@ -109,38 +133,22 @@ def test_a_curve_never_rewards_pruning() -> None:
     assert [curve.loss(width) for width in (8, 12, 16, 20, 24, 32)] == pytest.approx([0.5, 0.4, 0.3, 0.3, 0.3, 0.0])
 
 
-class Interrupted(Separable):
-    """Stops like Ctrl-C at a given evaluation."""
-
-    def __init__(self, graph: NetworkGraph, stop_at: int) -> None:
-        super().__init__(graph, WEIGHTS)
-        self.stop_at = stop_at
-
-    def evaluate(self, policy: Policy) -> Score:
-        if self.calls == self.stop_at:
-            raise KeyboardInterrupt
-        return super().evaluate(policy)
-
-
-def test_measured_sensitivities_are_not_measured_again(tmp_path: Path) -> None:
-    walls = walls_of(chain([32, 64, 64, 128, 128]))
-    path, whole = tmp_path / "sensitivity.json", Separable(walls.network, WEIGHTS)
-    told: list[tuple[int, int]] = []
-    expected = sensitivity.measure(walls, whole, 5, tmp_path / "whole.json", lambda d, t, _: told.append((d, t)))
-    assert whole.calls == sensitivity.evaluations(walls, 5) == read_json(tmp_path / "whole.json")["evaluations"]
-    assert told == [(done, whole.calls) for done in range(whole.calls)]
-    with pytest.raises(KeyboardInterrupt):
-        sensitivity.measure(walls, Interrupted(walls.network, 12), 5, path)
-    rest = Separable(walls.network, WEIGHTS)
-    assert sensitivity.measure(walls, rest, 5, path) == expected
-    assert rest.calls == whole.calls - 10  # two whole groups were in the file
-    assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
-
-
 def test_sensitivities_are_those_of_each_group_alone(tmp_path: Path) -> None:
-    walls = walls_of(chain([32, 64, 64, 128, 128]))
-    curves = sensitivity.measure(walls, Separable(walls.network, WEIGHTS), 5, tmp_path / "sensitivity.json")
+    walls, told = walls_of(chain([32, 64, 64, 128, 128])), list[str]()
+    evaluator = Separable(walls.network, WEIGHTS)
+
+    def probe(widths: Widths, what: str) -> Score:
+        told.append(what)
+        return evaluator.evaluate(walls.policy(widths))
+
+    curves = sensitivity.measure(walls, probe, 5)
+    assert len(told) == sensitivity.evaluations(walls, 5) == sum(len(curve.widths) - 1 for curve in curves)
+    assert told[0] == "sensitivity of group1 at 8 channels"
     for curve, group, weight in zip(curves, walls.groups, WEIGHTS, strict=True):
         expected = [weight * (1 - width / group.channels) ** 2 for width in curve.widths]
         assert curve.losses == pytest.approx(expected)
         assert curve.widths[-1] == group.channels
+    sensitivity.save(tmp_path / "sensitivity.json", curves)
+    stored = read_json(tmp_path / "sensitivity.json")
+    assert stored["evaluations"] == len(told)
+    assert [group["losses"] for group in stored["groups"]] == [list(curve.losses) for curve in curves]
