@@ -5,37 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amc_mobile.cli import bare_onnx
+from amc_mobile.cli.budgets import budgets, search_settings, tables
+from amc_mobile.cli.explaining import chosen, explain_run, front_of
 from amc_mobile.cli.originals import check_parity
-from amc_mobile.runs import read_json, write_bytes
-from amc_mobile.types import Budget, Metric, Policy
+from amc_mobile.runs import write_bytes, write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import BudgetConfig
     from amc_mobile.device.protocol import Progress
     from amc_mobile.graph.traced import Channels
-
-_METRICS: dict[str, Metric] = {"latency": "latency_us", "macs": "macs", "params": "params", "bytes": "bytes"}
-
-
-def metric_of(config: BudgetConfig) -> tuple[Metric, float]:
-    """Which cost is limited, and to which fraction of the original's."""
-    name, fraction = next((name, value) for name, value in config if value is not None)
-    return _METRICS[name], fraction
-
-
-def budget(session: Session) -> Budget:
-    """The limit in the metric's own unit: a share of what the original costs, for latency by the clock."""
-    from amc_mobile.cost.price import cost_function
-    from amc_mobile.profile.predict import original_us
-
-    metric, fraction = metric_of(session.config.budget)
-    network, table = session.traced.network, session.table()
-    if metric == "latency_us" and table is not None:
-        return Budget(metric, fraction * original_us(table, network))
-    return Budget(metric, fraction * cost_function(network, metric, table)(network.full().kept))
 
 
 def search(session: Session, progress: Progress) -> None:
@@ -43,19 +23,19 @@ def search(session: Session, progress: Progress) -> None:
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
-    evaluator = PrunedEvaluator(session.pruner, session.evaluator("search"))
-    table = session.table()
+    evaluator = PrunedEvaluator(session.pruner, session.evaluator("search"), session.config.search.reward)
     run_search(
         session.traced.network,
-        {} if table is None else {"": table},
+        tables(session),
         evaluator,
-        session.config.search,
-        [budget(session)],
+        search_settings(session.config),
+        budgets(session),
         seed=session.config.seed,
         folder=session.folder,
         progress=progress,
         context={"model": session.model_sha256},
     )
+    write_json(session.folder.pareto, front_of(session.folder, session.config))
 
 
 def prune(session: Session, progress: Progress) -> None:
@@ -65,7 +45,8 @@ def prune(session: Session, progress: Progress) -> None:
     """
     from amc_mobile.prune.saved import save, save_policy
 
-    policy = Policy(tuple(read_json(session.folder.search)["best"]["kept"]))
+    policy = chosen(session)
+    write_json(session.folder.why, explain_run(session, policy))
     channels = session.pruner.channels(policy)
     if session.config.model.onnx is not None:
         save_policy(session.folder, session.entry, session.traced, channels)

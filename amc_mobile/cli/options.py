@@ -65,6 +65,10 @@ NoRacing = Annotated[
 Evaluator = Annotated[
     str | None, typer.Option("--evaluator", help="auto (torch if there is a GPU), onnxruntime, torch.")
 ]
+Point = Annotated[
+    int | None,
+    typer.Option("--point", min=0, help="The trial whose widths are cut, for example of `amc search --pareto`."),
+]
 Mean = Annotated[
     str | None,
     typer.Option("--mean", help="Of the images the network was trained with, per channel: 0.485,0.456,0.406."),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MEASURED = tuple(f"profile.{key}" for key in ("table", "carriers", "rounds", "warmups", "runs", "min_time_s"))
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
+_AFTER_SEARCH = ("point",)  # settings of the cut that the search does not know of
+_JUDGED = tuple(f"prune.{name}" for name in configuration.PruneConfig.model_fields if name not in _AFTER_SEARCH)
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
 
@@ -55,9 +57,9 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             "let the agent choose how many channels every group keeps",
             decisions.search,
             after=("calibrate", *timed),
-            settings=(*_IMAGES, "budget", "search", "prune", *_WIDTHS),
+            settings=(*_IMAGES, "budget", "search", *_JUDGED, *_WIDTHS),
             outputs=lambda folder: (folder.search, folder.trials),
-            extras=lambda folder: (folder.checkpoint, folder.sensitivity),
+            extras=lambda folder: (folder.checkpoint, folder.probes, folder.sensitivity, folder.pareto),
         ),
         Stage(
             "prune",
@@ -66,6 +68,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             after=("search",),
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
+            extras=lambda folder: (folder.why,),
         ),
         Stage(
             "finetune",

@@ -53,6 +53,7 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if metric == "latency_us" else None,
         **network_facts(folder),
         "agent": search["best"]["agent"],
+        "point": config.prune.point,
         "episodes": search["episodes"],
         "trials": len(read_trials(folder.trials)),
         "seconds": Ledger(folder.stages).seconds(),

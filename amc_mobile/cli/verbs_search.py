@@ -57,6 +57,9 @@ def search(
     device: options.DeviceName = None,
     out: options.Out = None,
     seed: options.Seed = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Print the Pareto front of all trials instead of the winner.")
+    ] = False,
     json: options.Json = False,
     dry_run: options.DryRun = False,
     fresh: options.Fresh = False,
@@ -71,6 +74,7 @@ def search(
     from amc_mobile import config as configuration
     from amc_mobile.cli import pipeline
     from amc_mobile.cli.checks import check
+    from amc_mobile.cli.explaining import show_front
     from amc_mobile.cli.forecast import show_forecast
     from amc_mobile.cli.settings import override
     from amc_mobile.cli.summary import show_search
@@ -118,4 +122,7 @@ def search(
         pipeline.start_over(settings)
     work = pipeline.Pipeline(pipeline.open_run(settings, update=update), settings)
     work.run(names)
-    show_search(work.folder, json)
+    if pareto:
+        show_front(work.folder, settings, json)
+    else:
+        show_search(work.folder, json)

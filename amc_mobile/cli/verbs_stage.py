@@ -1,4 +1,4 @@
-"""`amc prune`, `amc finetune`, `amc export`, `amc report`: one step each on a run folder."""
+"""`amc prune`, `finetune`, `export`, `report`, `why`: one step each on a run folder."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for verb in (prune, finetune, export, report):
+    for verb in (prune, finetune, export, report, why):
         app.command()(verb)
 
 
-def prune(run: options.Run, json: options.Json = False) -> None:
+def prune(run: options.Run, point: options.Point = None, json: options.Json = False) -> None:
     """Cut the network to the widths found, and repair it.
 
-    Writes policy.json, weights.pt and model.onnx, without fine-tuning.
+    Writes policy.json, weights.pt and model.onnx, without fine-tuning. Without --point it is the winner's widths.
     """
     from amc_mobile.cli.summary import show_network
 
-    pipeline = open_pipeline(run, {"finetune.epochs": 0})
+    pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
     pipeline.require("search")
     pipeline.run(("prune", "finetune", "export"))
     show_network(pipeline.folder, json)
@@ -55,19 +55,20 @@ def finetune(
 
 def export(
     run: options.Run,
+    point: options.Point = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the ONNX file there.")] = None,
     json: options.Json = False,
 ) -> None:
     """Write the pruned network's ONNX file.
 
-    Checks on real images that it answers as PyTorch does.
+    Checks on real images that it answers as it should. With --point any other trial is cut and written.
     """
     from amc_mobile.cli.summary import show_network
     from amc_mobile.errors import RunFolderError
 
-    pipeline = open_pipeline(run)
-    pipeline.require("finetune")
-    pipeline.run(("export",))
+    pipeline = open_pipeline(run, {"prune.point": point})
+    pipeline.require("finetune" if point is None else "search")
+    pipeline.run(("export",) if point is None else ("prune", "finetune", "export"))
     if out is not None:
         try:
             shutil.copyfile(pipeline.folder.model_onnx, out)
@@ -89,8 +90,27 @@ def report(run: options.Run, json: options.Json = False) -> None:
     show_summary(pipeline.folder, json)
 
 
-def open_pipeline(run: Path, changes: dict[str, object] | None = None) -> Pipeline:
-    """The stages of a run folder, with some settings replaced. Raises: RunFolderError if it is none."""
+def why(run: options.Run, json: options.Json = False) -> None:
+    """Say why each layer is as wide as it is.
+
+    What its width costs in accuracy and saves in time, alone, and what one step wider or narrower would change.
+    """
+    from amc_mobile.cli.console import working
+    from amc_mobile.cli.explaining import show_reasons
+    from amc_mobile.cli.session import Session
+
+    pipeline = open_pipeline(run)
+    pipeline.require("search")
+    with working():
+        session = Session(pipeline.folder, pipeline.config)
+    show_reasons(session, json)
+
+
+def open_pipeline(run: Path, changes: dict[str, object] | None = None, *, winner: bool = False) -> Pipeline:
+    """The stages of a run folder, with some settings replaced; `winner` takes back what `prune.point` says.
+
+    Raises: RunFolderError if it is none.
+    """
     from amc_mobile import config as configuration
     from amc_mobile.cli.checks import check_trainable
     from amc_mobile.cli.pipeline import Pipeline
@@ -102,5 +122,7 @@ def open_pipeline(run: Path, changes: dict[str, object] | None = None) -> Pipeli
     if not folder.config.is_file():
         raise RunFolderError(f"{run} is no run folder (it has no config.toml); type `amc search` or `amc run` first")
     config = override(configuration.load(folder.config), {"out": run, **(changes or {})})
+    if winner:
+        config = config.model_copy(update={"prune": config.prune.model_copy(update={"point": None})})
     check_trainable(config)
     return Pipeline(folder, config)

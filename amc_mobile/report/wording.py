@@ -60,6 +60,16 @@ def signed(value: float) -> str:
     return f"{value:.4f}".replace("-", MINUS)
 
 
+def nats(loss: float) -> str:
+    """A divergence as "0.0123 nats"."""
+    return f"{signed(loss)}{NBSP}nats"
+
+
+def plus(value: float) -> str:
+    """The sign that a rise is written with."""
+    return "+" if float(f"{value:.4f}") > 0 else ""
+
+
 def points(difference: float | None) -> str:
     """A difference of two fractions as "−0.2 points"."""
     if difference is None:
