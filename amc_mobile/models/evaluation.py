@@ -6,13 +6,15 @@ runs batches of its own.
 
 from __future__ import annotations
 
+import math
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -32,46 +34,57 @@ EvaluatorName = Literal["auto", "onnxruntime", "torch"]
 T = TypeVar("T")
 
 
-class Evaluator(Protocol):
-    """Runs networks on one set of images."""
+class BatchEvaluator(ABC):
+    """Runs networks on one set of images. What runs them is said by `_answers`."""
+
+    def __init__(
+        self,
+        images: Images,
+        labels: NDArray[np.integer],
+        reference_logits: NDArray[np.floating] | None,
+        batch: int,
+    ) -> None:
+        """Takes images (N, C, H, W), labels (N,), the original's logits (N, classes) or None, and the batch size."""
+        count = len(images)
+        if count == 0 or len(labels) != count or (reference_logits is not None and len(reference_logits) != count):
+            raise ValueError(f"{count} images, {len(labels)} labels")
+        self._batch = min(batch, count)
+        self._judge = Judge(labels, reference_logits)
 
     def score(self, model: onnx.ModelProto, race: Race | None = None) -> Score:
-        """Accuracy, and divergence from the original; over a part of the images if that shows that `race` is lost."""
-        ...
+        """Top-1 and top-5 accuracy, and the mean KL divergence KL(original || this network).
+
+        With a `race` the evaluation stops as soon as it is certain that its reward stays below what is to be beaten;
+        `images` then tells how many the score is about. Raises: GraphError if the model does not run.
+        """
+        score = self.outcomes(model, race).score(race)
+        if score is None:
+            raise GraphError("the network does not answer all images; export it again")
+        return score
 
     def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
-        """The same image by image, at least as far as `race` needs it."""
-        ...
+        """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""
+        return self._run(model, lambda answers: self._judge.outcomes(answers, race))
 
     def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
-        """float32 (N, classes), in the order of the images."""
-        ...
+        """float32 (N, classes), in the order of the images. Raises: GraphError if the model does not run."""
+        return self._run(model, lambda answers: np.concatenate(list(answers)))
+
+    @abstractmethod
+    def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
+        """Logits of one batch after the other. Raises: GraphError if the model does not run."""
+
+    def _run(self, model: onnx.ModelProto, take: Callable[[Iterator[Images]], T]) -> T:
+        try:
+            with closing(self._answers(with_batch(model, self._batch), self._batch)) as answers:
+                return take(answers)
+        except GraphError:  # a network that takes one image at a time, or one that does not run at all
+            with closing(self._answers(model, 1)) as answers:
+                return take(answers)
 
 
-def open_evaluator(
-    images: Images,
-    labels: NDArray[np.integer],
-    threads: int | None = None,
-    reference_logits: NDArray[np.floating] | None = None,
-    name: EvaluatorName = "auto",
-) -> Evaluator:
-    """The evaluator of that name; "auto" is torch on an NVIDIA GPU if there is one, ONNX Runtime otherwise.
-
-    "torch" without a GPU runs on the CPU, slower than ONNX Runtime.
-    """
-    if name != "onnxruntime":
-        import torch
-
-        from amc_mobile.models.torch_evaluation import TorchEvaluator
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "torch" or device == "cuda":
-            return TorchEvaluator(images, labels, device, reference_logits)
-    return OnnxEvaluator(images, labels, threads, reference_logits)
-
-
-class OnnxEvaluator:
-    """Scores networks on the same decoded images. Two runs give the same bits, whatever the number of threads."""
+class OnnxEvaluator(BatchEvaluator):
+    """Scores networks by ONNX Runtime. Two runs give the same bits, whatever the number of threads."""
 
     def __init__(
         self,
@@ -86,38 +99,9 @@ class OnnxEvaluator:
             threads: cores to use; None: all of them.
             reference_logits: the original network's logits (N, classes), to compare with; None: divergence is 0.
         """
-        check_lengths(images, labels, reference_logits)
+        super().__init__(images, labels, reference_logits, _batch_size(images))
         self._images = np.ascontiguousarray(images, np.float32)
-        self._batch = batch_size(self._images)
         self._threads = threads or os.cpu_count() or 1
-        self._judge = Judge(labels, reference_logits)
-
-    def score(self, model: onnx.ModelProto, race: Race | None = None) -> Score:
-        """Top-1 and top-5 accuracy, and the mean KL divergence KL(original || this network).
-
-        With a `race` the evaluation stops as soon as it is certain that its reward stays below what is to be beaten;
-        `images` then tells how many the score is about. Raises: GraphError if ONNX Runtime cannot run the model.
-        """
-        score = self.outcomes(model, race).score(race)
-        if score is None:
-            raise GraphError(f"the network answers fewer than {len(self._images)} images")
-        return score
-
-    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
-        """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""
-        return self._run(model, lambda answers: self._judge.outcomes(answers, race))
-
-    def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
-        """float32 (N, classes), in the order of the images. Raises: GraphError if the model does not run."""
-        return self._run(model, lambda answers: np.concatenate(list(answers)))
-
-    def _run(self, model: onnx.ModelProto, take: Callable[[Iterator[Images]], T]) -> T:
-        try:
-            with closing(self._answers(with_batch(model, self._batch), self._batch)) as answers:
-                return take(answers)
-        except GraphError:  # a network that takes one image at a time, or one that does not run at all
-            with closing(self._answers(model, 1)) as answers:
-                return take(answers)
 
     def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
         """Logits of one batch after the other; batches ahead are at work already, and given up when nobody asks."""
@@ -150,17 +134,26 @@ class OnnxEvaluator:
         return logits[: len(images)]
 
 
-def batch_size(images: Images) -> int:
-    """How many images run at once, such that activations stay in the cache; never more than there are."""
-    fits = _BATCH_BYTES // max(int(images[0].nbytes), 1)
-    return max(1, min(fits, _LARGEST_BATCH, len(images)))
+def open_evaluator(
+    images: Images,
+    labels: NDArray[np.integer],
+    threads: int | None = None,
+    reference_logits: NDArray[np.floating] | None = None,
+    name: EvaluatorName = "auto",
+) -> BatchEvaluator:
+    """The evaluator of that name; "auto" is torch on an NVIDIA GPU if there is one, ONNX Runtime otherwise.
 
+    "torch" without a GPU runs on the CPU, slower than ONNX Runtime.
+    """
+    if name != "onnxruntime":
+        import torch
 
-def check_lengths(images: Images, labels: NDArray[np.integer], reference_logits: NDArray[np.floating] | None) -> None:
-    """Raises: ValueError unless there is an image, and a label and reference logits for each."""
-    count = len(images)
-    if count == 0 or len(labels) != count or (reference_logits is not None and len(reference_logits) != count):
-        raise ValueError(f"{count} images, {len(labels)} labels")
+        from amc_mobile.models.torch_evaluation import TorchEvaluator
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "torch" or device == "cuda":
+            return TorchEvaluator(images, labels, device, reference_logits)
+    return OnnxEvaluator(images, labels, threads, reference_logits)
 
 
 def check_shape(shape: tuple[int, ...], images: int) -> None:
@@ -172,6 +165,12 @@ def check_shape(shape: tuple[int, ...], images: int) -> None:
 def first_line(error: Exception) -> str:
     """What an error says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _batch_size(images: Images) -> int:
+    """How many images run at once, such that activations stay in the cache."""
+    image_bytes = 4 * math.prod(images.shape[1:])
+    return max(1, min(_BATCH_BYTES // max(image_bytes, 1), _LARGEST_BATCH))
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
