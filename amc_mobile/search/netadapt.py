@@ -17,22 +17,27 @@ AGENT = "netadapt"
 
 
 def netadapt(problem: Problem) -> None:
-    """Cuts from the whole network down, in as many rounds as the evaluations allow.
+    """Cuts from the whole network down, in as many rounds as the evaluations (or else the episodes) allow.
 
-    Down to the budget, or under the accuracy-guaranteed protocol as long as the best proposal is accurate enough.
+    Down to the budget, or under the accuracy-guaranteed protocol as long as the best proposal is accurate enough. If
+    rounds are many because no group reaches a target alone, one common factor does the rest.
     """
-    walls, guaranteed = problem.walls, problem.config.protocol == "accuracy"
-    allowed = problem.config.evaluations or problem.config.episodes
+    walls, guaranteed, begun = problem.walls, problem.config.protocol == "accuracy", problem.spent
+    allowed = problem.config.episodes if problem.left is None else problem.left
     count = max(1, (allowed - 1) // len(walls.groups))
     limit = walls.smallest_cost if guaranteed else walls.limit
     shrink = (limit / walls.full_cost) ** (1.0 / count)
     widths, target = walls.channels, walls.full_cost
     while walls.cost(widths) > limit:
         target = max(min(target, walls.cost(widths)) * shrink, limit)
-        widths = _best_of(problem, list(proposals(walls, widths, target)) or [walls.smallest])
+        offers = list(proposals(walls, widths, target)) or [walls.smallest]
+        if problem.spent - begun + len(offers) >= allowed:
+            break
+        widths = _best_of(problem, offers)
         if guaranteed and not problem.goal.enough(problem.evaluate(AGENT, "opponent", widths).score):
             return
-    problem.evaluate(AGENT, "opponent", widths if guaranteed else walls.project(widths))
+    if not guaranteed:
+        problem.evaluate(AGENT, "opponent", walls.project(widths))
 
 
 def _best_of(problem: Problem, offers: list[Widths]) -> Widths:
