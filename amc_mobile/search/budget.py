@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from amc_mobile.config import BUDGET_METRICS, SearchConfig
 from amc_mobile.cost.price import CostFunction, cost_function, joint_cost
 from amc_mobile.cost.table import LatencyTable
-from amc_mobile.cost.widths import width_grid
+from amc_mobile.cost.widths import level_grid, width_grid
 from amc_mobile.errors import BudgetError
 from amc_mobile.types import Budget, Metric, NetworkGraph, Policy
 
 Widths = tuple[int, ...]
-LANDING = 0.98  # an episode ends at 98-100 % of the limit wherever the grid of widths is fine enough
+LANDING = 0.99  # an episode ends at 99-100 % of the limit wherever the grid of widths is fine enough
 _HALVINGS = 40  # of the scale in `project`: far finer than any grid of widths
 
 _CONFIG_KEYS = {metric: key for key, metric in BUDGET_METRICS.items()}
@@ -46,7 +46,10 @@ def build_walls(
 
     Raises: BudgetError if a budget cannot be kept, or a latency has no table.
     """
+    if grids is None and config.granularity == "weight":  # a group is a layer's weights, up to millions of them
+        grids = [level_grid(group.channels, config.min_keep_ratio) for group in network.prunable()]
     costs = [cost_function(network, budget.metric, tables, budget.device) for budget in budgets]
+    clock = cost_function(network, "latency_us", tables, next(iter(tables))) if tables else None
     single = [
         Walls(
             network,
@@ -59,13 +62,23 @@ def build_walls(
             grids=grids,
             landing=landing,
             device=budget.device,
+            latency=clock,
         )
         for budget, cost in zip(budgets, costs, strict=True)
     ]  # each says by itself if it cannot be kept
     if len(single) == 1:
         return single[0]
     joint = joint_cost(costs, [walls.limit for walls in single])
-    return Walls(network, joint, 1.0, config.min_keep_ratio, config.round_to, grids=single[0].grids, landing=landing)
+    return Walls(
+        network,
+        joint,
+        1.0,
+        config.min_keep_ratio,
+        config.round_to,
+        grids=single[0].grids,
+        landing=landing,
+        latency=clock,
+    )
 
 
 class Walls:
@@ -88,11 +101,13 @@ class Walls:
         grids: Sequence[Widths] | None = None,
         landing: float | None = None,
         device: str = "",
+        latency: CostFunction | None = None,
     ) -> None:
         """`margin` is the share of the limit that no policy may use: room for what the cost function does not know.
 
         `grids` replace the widths that follow from `min_keep_ratio` and `round_to`. An episode ends above `landing`
-        times the limit (LANDING unless given) wherever it can.
+        times the limit (LANDING unless given) wherever it can. `metric` and `device` name the limit in messages;
+        `latency` is what a table says, whether or not it is limited.
 
         Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum.
         """
@@ -105,6 +120,7 @@ class Walls:
         self.channels: Widths = tuple(group.channels for group in self.groups)
         self.smallest: Widths = tuple(grid[0] for grid in self.grids)
         self.limit = limit * (1.0 - margin)
+        self.latency = latency
         self._price = cost
         self.full_cost = self.cost(self.channels)
         self.smallest_cost = self.cost(self.smallest)

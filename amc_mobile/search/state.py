@@ -12,8 +12,9 @@ representative layer is its first consumer, because the paper's action prunes a 
 * a_{t-1}: keep ratio of the decision before; 1 before the first
 
 The first eight are moved and scaled by their range over the groups, `reduced` and `rest` are shares of the original's
-cost, which is exact: the cost function prices the whole network with the decisions so far.
-With a latency budget a twelfth follows: the share of the original latency that pruning this group alone to its limit
+cost, which is exact: the cost function prices the whole network with the decisions so far. Under several budgets the
+cost is the largest share of any limit.
+With a latency table a twelfth follows: the share of the original latency that pruning this group alone to its limit
 saves, scaled by the largest such share.
 """
 
@@ -79,7 +80,9 @@ def _shape(walls: Walls, step: int) -> list[float]:
 
 def _shares(walls: Walls) -> list[float]:
     alone = [[*walls.channels[:g], walls.smallest[g], *walls.channels[g + 1 :]] for g in range(len(walls.groups))]
-    return [1.0 - walls.cost(widths) / walls.full_cost for widths in alone]
+    price = walls.cost if walls.latency is None else lambda widths: walls.latency(walls.policy(widths).kept)
+    full = price(walls.channels)
+    return [1.0 - price(widths) / full for widths in alone]
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.search.budget import Walls
+from amc_mobile.search.budget import Walls, build_walls
 from amc_mobile.search.state import States, representative, touched_layers
 
 from .networks import chain, macs, residual
+from .test_budget import Several, several
 
 
 @pytest.fixture
@@ -77,3 +78,30 @@ def test_every_feature_stays_in_zero_to_one(channels: list[int], data: st.DataOb
         assert np.all((state >= 0) & (state <= 1))
         if len(decided) < len(walls.grids):
             decided.append(walls.choose(decided, data.draw(st.floats(0, 1))))
+
+
+@given(several(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_every_feature_is_exact_under_several_budgets(problem: Several, data: st.DataObject) -> None:
+    walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config)
+    states, decided = States(walls, latency=True), []
+    table, full = problem.tables[""], problem.graph.full().kept
+    saved = np.array(
+        [
+            1 - table.latency_us(problem.graph, only_narrow(walls, step)) / table.latency_us(problem.graph, full)
+            for step in range(len(walls.groups))
+        ]
+    )
+    for step, grid in enumerate(walls.grids):
+        state = states(decided)
+        assert np.all((state >= 0) & (state <= 1))
+        assert state[8] == pytest.approx(1 - walls.most(decided) / walls.full_cost, abs=1e-6)
+        assert state[9] == pytest.approx((walls.most(decided) - walls.least(decided)) / walls.full_cost, abs=1e-6)
+        assert state[11] == pytest.approx(saved[step] / saved.max() if saved.max() > 0 else 0.0, abs=1e-5)
+        decided.append(data.draw(st.sampled_from(grid)))
+    assert np.all((states(decided) >= 0) & (states(decided) <= 1))
+
+
+def only_narrow(walls: Walls, step: int) -> tuple[int, ...]:
+    widths = [*walls.channels[:step], walls.smallest[step], *walls.channels[step + 1 :]]
+    return walls.policy(widths).kept
