@@ -34,7 +34,9 @@ def netadapt(problem: Problem) -> None:
         if problem.spent - begun + len(offers) >= allowed:
             break
         widths = _best_of(problem, offers)
-        if guaranteed and not problem.goal.enough(problem.evaluate(AGENT, "opponent", widths).score):
+        if guaranteed and walls.holds(widths):
+            problem.evaluate(AGENT, "opponent", widths)
+        if guaranteed and not problem.goal.enough(problem.probe(widths, AGENT)):
             return
     if not guaranteed:
         problem.evaluate(AGENT, "opponent", walls.project(widths))
