@@ -30,7 +30,7 @@ def budgets(session: Session) -> tuple[Budget, ...]:
     for name, device in zip(further, session.config.budget.also, strict=True):
         original = original_cost(network, "latency_us", priced, name)
         limits.append(Budget("latency_us", device.limit().of(original), name))
-    return tuple(limits) or (Budget("latency_us", original_cost(network, "latency_us", priced)),)
+    return tuple(limits) or (_no_limit(network, priced),)
 
 
 def tables(session: Session) -> dict[str, LatencyTable]:
@@ -73,6 +73,14 @@ def original_cost(network: NetworkGraph, metric: Metric, priced: Mapping[str, La
     if metric == "latency_us" and device in priced:
         return original_us(priced[device], network)
     return cost_function(network, metric, priced, device)(network.full().kept)
+
+
+def _no_limit(network: NetworkGraph, priced: Mapping[str, LatencyTable]) -> Budget:
+    """A latency that the unpruned network keeps, by the clock and by the table, which may differ."""
+    from amc_mobile.cost.price import cost_function
+
+    predicted = cost_function(network, "latency_us", priced)(network.full().kept)
+    return Budget("latency_us", max(predicted, original_cost(network, "latency_us", priced)))
 
 
 def search_settings(config: RunConfig) -> SearchConfig:
