@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from amc_mobile.cost import polynomial
 from amc_mobile.cost.formulas import macs, memory_bytes, params, size_bytes
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import BudgetError
@@ -42,8 +43,15 @@ def cost_function(
         return lambda kept: table.latency_us(network, kept)
     if metric == "memory_bytes" and not network.moments:
         raise BudgetError(f"nothing is known of the activations of {network.name}; export it again with --fresh")
-    formula = {"macs": macs, "params": params, "bytes": size_bytes, "memory_bytes": memory_bytes}[metric]
-    return lambda kept: float(formula(network, kept))
+    match metric:
+        case "macs":
+            return polynomial.macs(network) or (lambda kept: float(macs(network, kept)))
+        case "params":
+            return polynomial.params(network)
+        case "bytes":
+            return polynomial.size_bytes(network)
+        case "memory_bytes":
+            return polynomial.memory_bytes(network)
 
 
 def joint_cost(costs: Sequence[CostFunction], limits: Sequence[float]) -> CostFunction:

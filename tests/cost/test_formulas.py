@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.cost.formulas import layer_macs, macs, params, size_bytes
+from amc_mobile.cost.formulas import layer_macs, macs, memory_bytes, params, size_bytes
 from amc_mobile.cost.price import cost_function, price
 from amc_mobile.errors import BudgetError
 from amc_mobile.graph.trace import trace
@@ -95,3 +95,32 @@ def test_a_price_has_every_currency_and_latency_only_with_a_table() -> None:
     assert cost.latency_us is None
     with pytest.raises(BudgetError, match="amc profile"):
         cost_function(NETWORK, "latency_us")
+
+
+@settings(deadline=None)
+@given(widths)
+def test_the_quick_costs_are_the_formulas(kept: tuple[int, ...]) -> None:
+    for metric, formula in (("macs", macs), ("params", params), ("bytes", size_bytes), ("memory_bytes", memory_bytes)):
+        assert cost_function(NETWORK, metric)(kept) == formula(NETWORK, kept)
+
+
+def shuffled():
+    """Conv-groups, a channel shuffle, and a concatenation."""
+    b = Builder(channels=4, size=6)
+    data = b.conv(b.conv("input", "stem", 4, 12, 1), "grouped", 12, 24, group=3)
+    parts = b.op("Transpose", b.op("Reshape", data, b.ints(1, 3, 8, 6, 6)), perm=[0, 2, 1, 3, 4])
+    mixed = b.conv(b.op("Reshape", parts, b.ints(1, 24, 6, 6)), "mixed", 24, 18, group=3)
+    joined = b.op("Concat", mixed, b.conv(data, "side", 24, 10, 1), axis=1)
+    return trace(b.build(b.linear(b.op("Flatten", b.conv(joined, "last", 28, 6)), "fc", 216, 10)), "shuffled").network
+
+
+def test_quick_costs_of_grouped_convolutions_and_flattened_maps() -> None:
+    network, random = shuffled(), np.random.default_rng(0)
+    assert any(layer.groups == 3 for layer in network.layers)
+    assert any(span.positions == 36 for tensor in network.tensors for axis in tensor.spans for span in axis)
+    for _ in range(50):
+        kept = [int(random.integers(1, g.channels + 1)) if g.prunable else g.channels for g in network.groups]
+        assert cost_function(network, "macs")(kept) == macs(network, kept)
+        assert cost_function(network, "params")(kept) == params(network, kept)
+        assert cost_function(network, "bytes")(kept) == size_bytes(network, kept)
+        assert cost_function(network, "memory_bytes")(kept) == memory_bytes(network, kept)
