@@ -20,12 +20,13 @@ _ROUNDS = 8  # of taking the costs around the last solution
 
 
 def least_loss(walls: Walls, losses: Losses, start: Widths, reach: float = np.inf) -> Widths:
-    """The widths on the budget whose losses have the least sum; the best of all rounds.
+    """The widths on the budget whose losses have the least sum; the best of all rounds, and of `start` if it is legal.
 
-    `reach` confines every width to (1 ± reach) times that of `start`; one step of the grid is always allowed.
+    `reach` confines every width to (1 ± reach) times that of `start`; one step of the grid is always allowed. Bringing
+    the solution onto the budget may go beyond.
     """
     allowed = [_within(grid, width, reach) for grid, width in zip(walls.grids, start, strict=True)]
-    widths, found = start, list[Widths]()
+    widths, found = start, [start] if walls.holds(start) else []
     for _ in range(_ROUNDS):
         here = walls.cost(widths)
         saved = [

@@ -14,7 +14,11 @@ import pytest
 from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.runs import RunFolder, read_trials
 from amc_mobile.search.agents import AGENTS
+from amc_mobile.search.budget import Walls
 from amc_mobile.search.evaluator import PolicyEvaluator
+from amc_mobile.search.goal import WithinBudget
+from amc_mobile.search.journal import Journal
+from amc_mobile.search.problem import Problem
 from amc_mobile.search.rewards import REWARDS
 from amc_mobile.search.run import search
 from amc_mobile.types import Budget, NetworkGraph, Policy, RewardName, Score, SearchResult, Trial
@@ -76,6 +80,12 @@ def lines(root: Path, name: str = "trials.jsonl") -> list[dict[str, Any]]:
     path = root / name
     read = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in read]
+
+
+def problem_of(walls: Walls, evaluator: PolicyEvaluator, root: Path, config: SearchConfig = QUICK) -> Problem:
+    """A search about to begin, resource-constrained: for the parts that an agent is made of."""
+    goal, journal = WithinBudget(config.reward), Journal(RunFolder(root).create(), {})
+    return Problem(walls, goal, {}, evaluator, config, 0, journal)
 
 
 class Racing:
