@@ -15,7 +15,7 @@ from amc_mobile.graph.traced import TracedGraph
 from .builders import Builder
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-OVERWRITES = ("Relu", "Sigmoid", "Clip", "Add", "Mul", "HardSwish", "HardSigmoid", "Div", "Sub")
+OVERWRITES = ("Relu", "Sigmoid", "Clip", "Add", "Mul", "HardSwish", "HardSigmoid", "Div", "Sub", "Erf", "Sqrt", "Gelu")
 
 
 def simulate(model: onnx.ModelProto) -> int:
@@ -154,7 +154,9 @@ def test_a_channel_more_never_needs_less() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "googlenet", "swin_t"]
+)
 def test_real_networks(name: str) -> None:
     from amc_mobile.export.to_onnx import export
     from amc_mobile.models.zoo import find
