@@ -10,7 +10,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -30,6 +30,7 @@ _BATCH_BYTES = 5 * 2**19  # of images that run at once: 4 of 224 x 224. Larger b
 _LARGEST_BATCH = 32  # smaller ones do not pay for the calls
 
 Images = NDArray[np.float32]
+Places = NDArray[np.int64]
 EvaluatorName = Literal["auto", "onnxruntime", "torch"]
 T = TypeVar("T")
 
@@ -64,23 +65,38 @@ class BatchEvaluator(ABC):
 
     def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
         """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""
-        return self._run(model, lambda answers: self._judge.outcomes(answers, race))
+        return self._run(model, self._judge.order, lambda answers: self._judge.outcomes(answers, race))
 
     def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         """float32 (N, classes), in the order of the images. Raises: GraphError if the model does not run."""
-        return self._run(model, lambda answers: np.concatenate(list(answers)))
+        in_order = np.arange(len(self._judge.order))
+        return self._run(model, in_order, lambda answers: np.concatenate(list(answers)))
 
     @abstractmethod
-    def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
-        """Logits of one batch after the other. Raises: GraphError if the model does not run."""
+    def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
+        """Logits of one part of the images after the other. All parts have the same length: the model's batch.
 
-    def _run(self, model: onnx.ModelProto, take: Callable[[Iterator[Images]], T]) -> T:
+        Raises: GraphError if the model does not run.
+        """
+
+    def _run(self, model: onnx.ModelProto, order: Places, take: Callable[[Iterator[Images]], T]) -> T:
         try:
-            with closing(self._answers(with_batch(model, self._batch), self._batch)) as answers:
+            with closing(self._exactly(with_batch(model, self._batch), order, self._batch)) as answers:
                 return take(answers)
         except GraphError:  # a network that takes one image at a time, or one that does not run at all
-            with closing(self._answers(model, 1)) as answers:
+            with closing(self._exactly(model, order, 1)) as answers:
                 return take(answers)
+
+    def _exactly(self, model: onnx.ModelProto, order: Places, batch: int) -> Generator[Images]:
+        """Logits of the images in `order`, batch by batch; the last batch is filled up, and what that adds left out."""
+        full = np.pad(order, (0, -len(order) % batch), mode="edge").reshape(-1, batch)
+        left = len(order)
+        with closing(self._answers(model, list(full))) as answers:
+            for logits in answers:
+                if logits.ndim != 2 or len(logits) != batch:
+                    raise GraphError(f"the network answers {logits.shape} for {batch} images, not (images, classes)")
+                yield logits[:left]
+                left -= batch
 
 
 class OnnxEvaluator(BatchEvaluator):
@@ -103,35 +119,28 @@ class OnnxEvaluator(BatchEvaluator):
         self._images = np.ascontiguousarray(images, np.float32)
         self._threads = threads or os.cpu_count() or 1
 
-    def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
-        """Logits of one batch after the other; batches ahead are at work already, and given up when nobody asks."""
-        session = _session(model)
-        starts = iter(range(0, len(self._images), batch))
+    def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
+        """Parts ahead are at work already, and given up when nobody asks for them."""
+        session, waiting = _session(model), iter(parts)
         if self._threads == 1:
-            for start in starts:
-                yield self._answer(session, start, batch)
+            for part in waiting:
+                yield self._answer(session, part)
             return
         pool = ThreadPoolExecutor(self._threads)
         try:
-            ahead = deque(
-                pool.submit(self._answer, session, start, batch) for start in islice(starts, 2 * self._threads)
-            )
+            ahead = deque(pool.submit(self._answer, session, part) for part in islice(waiting, 2 * self._threads))
             while ahead:
                 yield ahead.popleft().result()
-                ahead.extend(pool.submit(self._answer, session, start, batch) for start in islice(starts, 1))
+                ahead.extend(pool.submit(self._answer, session, part) for part in islice(waiting, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _answer(self, session: onnxruntime.InferenceSession, start: int, batch: int) -> Images:
-        """Logits of the images from `start` on; a batch that is not full is filled up with its last image."""
-        images = self._images[start : start + batch]
-        full = images if len(images) == batch else np.concatenate([images, np.repeat(images[-1:], batch, axis=0)])
+    def _answer(self, session: onnxruntime.InferenceSession, part: Places) -> Images:
         try:
-            logits: Images = session.run(None, {session.get_inputs()[0].name: full[:batch]})[0]
+            logits: Images = session.run(None, {session.get_inputs()[0].name: self._images[part]})[0]
         except Exception as error:  # ONNX Runtime's errors have no common root
             raise GraphError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
-        check_shape(logits.shape, batch)
-        return logits[: len(images)]
+        return logits
 
 
 def open_evaluator(
@@ -154,12 +163,6 @@ def open_evaluator(
         if name == "torch" or device == "cuda":
             return TorchEvaluator(images, labels, device, reference_logits)
     return OnnxEvaluator(images, labels, threads, reference_logits)
-
-
-def check_shape(shape: tuple[int, ...], images: int) -> None:
-    """Raises: GraphError unless these are logits of that many images."""
-    if len(shape) != 2 or shape[0] != images:
-        raise GraphError(f"the network answers {shape} for {images} images, not (images, classes)")
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ on the device; the weights of a candidate are sent there once.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.prepare import activations
-from amc_mobile.models.evaluation import BatchEvaluator, Images, check_shape, first_line
+from amc_mobile.models.evaluation import BatchEvaluator, Images, Places, first_line
 from amc_mobile.models.torch_operators import OPERATORS, Node
 
 _BATCH = 256  # keeps a GPU busy; a CPU is better served by ONNX Runtime anyway
@@ -46,15 +46,10 @@ class TorchEvaluator(BatchEvaluator):
         whole = torch.from_numpy(np.ascontiguousarray(images, np.float32)).to(self._device)
         self._images = whole.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else whole
 
-    def _answers(self, model: onnx.ModelProto, batch: int) -> Generator[Images]:
+    def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
         graph = TorchGraph(model, self._device)
-        for start in range(0, len(self._images), batch):
-            images = self._images[start : start + batch]
-            missing = batch - len(images)
-            full = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
-            logits = graph(full)
-            check_shape(tuple(logits.shape), batch)
-            yield logits[: len(images)].cpu().numpy()
+        for part in parts:
+            yield graph(self._images[torch.from_numpy(part).to(self._device)]).cpu().numpy()
 
 
 class TorchGraph:

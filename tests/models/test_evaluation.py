@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from amc_mobile.errors import GraphError
 from amc_mobile.models.evaluation import OnnxEvaluator
+from amc_mobile.types import Race
 
 CLASSES = 7
 
@@ -69,6 +70,20 @@ def test_divergence_is_that_of_the_formula():
     assert score.kl == pytest.approx(float(np.mean(np.sum(p * np.log(p / q), axis=1))), rel=1e-5)
     assert score.kl > 0
     assert OnnxEvaluator(x, np.zeros(5, int), 1).score(linear(other)).kl == 0.0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_lost_race_ends_early_and_alike_whatever_the_number_of_threads(threads):
+    """Hard images come first; the score is what the outcomes of all images say about the race."""
+    x, labels = images(400), np.random.default_rng(5).integers(CLASSES, size=400)
+    evaluator = OnnxEvaluator(x, labels, threads, x.reshape(400, 4) @ WEIGHT)
+    full, race = evaluator.outcomes(linear(WEIGHT)), Race("top1", -0.2)
+    score = evaluator.score(linear(WEIGHT), race)
+    assert score == full.score(race)
+    assert score.images < 400 < score.images / 0.2
+    assert score.top1 - 1.0 < race.to_beat
+    assert len(evaluator.outcomes(linear(WEIGHT), race).ranks) < score.images + 32
+    assert evaluator.score(linear(WEIGHT), Race("top1", -1.0)) == evaluator.score(linear(WEIGHT)) == full.score()
 
 
 @given(st.lists(st.integers(-3, 3), min_size=CLASSES, max_size=CLASSES), st.integers(0, CLASSES - 1))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_mobile.models.outcomes import Judge, Outcomes
 from amc_mobile.search.rewards import REWARDS
-from amc_mobile.types import Race
+from amc_mobile.types import Race, Score
 
 CLASSES = 7
 
@@ -31,6 +31,7 @@ def tournament(judge, tables, reward, racing):
     return best, scores
 
 
+@settings(deadline=None)  # two cores, many tenants
 @given(
     st.integers(1, 70),
     st.integers(2, 6),
@@ -49,6 +50,7 @@ def test_the_winner_is_the_same_with_and_without_racing(images, candidates, rewa
     tables += [tables[0].copy()] * with_twin
     random.shuffle(tables)
     judge = Judge(labels, rng.integers(-2, 3, (images, CLASSES)).astype(float))
+    tables = [table[judge.order] for table in tables]
     best, exact = tournament(judge, tables, reward, racing=False)
     raced_best, raced = tournament(judge, tables, reward, racing=True)
     assert raced_best == best
@@ -58,27 +60,52 @@ def test_the_winner_is_the_same_with_and_without_racing(images, candidates, rewa
 
 
 def losing(images=64):
-    """Wrong on every second image, divergence 2 there and 0 elsewhere."""
+    """Wrong on every second image from the second on, divergence 2 there; the fair sample sees no error."""
     ranks = np.tile([0, 5], images // 2)
     return Outcomes(ranks, np.where(ranks > 0, 2.0, 0.0), images)
 
 
 @pytest.mark.parametrize(
-    ("race", "images"),
+    ("race", "images", "wrong"),
     [
-        (Race("top1", -0.5), 64),  # ends in a tie: not lost
-        (Race("top1", -0.25), 34),  # 17 errors are more than a quarter, 16 are not
-        (Race("top5", -0.25), 34),
-        (Race("kl", -1.0), 64),  # a tie again
-        (Race("kl", -0.5), 34),
-        (Race("kl", -0.001), 8),  # lost at once, but an eighth is looked at
-        (None, 64),
+        (Race("top1", -0.5), 64, 32),  # ends in a tie: not lost
+        (Race("top1", -0.25), 34, 17),  # 17 errors are more than a quarter, 16 are not
+        (Race("top5", -0.25), 34, 17),
+        (Race("kl", -1.0), 64, 32),  # a tie again
+        (Race("kl", -0.5), 34, 17),
+        (Race("kl", -0.001), 8, 4),  # lost at once, but an eighth is looked at
+        (None, 64, 32),
     ],
 )
-def test_a_race_is_given_up_at_the_first_subset_that_decides_it(race, images):
+def test_a_race_is_given_up_at_the_first_subset_that_decides_it(race, images, wrong):
+    """The fair sample is too kind here: the bounds take its place."""
     score = losing().score(race)
-    assert score.images == images
-    assert (score.top1, score.top5, score.kl) == (0.5, 0.5, 1.0)
+    assert score == Score(top1=1 - wrong / 64, top5=1 - wrong / 64, kl=2 * wrong / 64, images=images)
+
+
+def test_a_score_that_was_given_up_is_the_mean_over_the_fair_sample():
+    """Every fourth visit; all others are hard images, and all wrong."""
+    ranks = np.where(np.arange(64) % 4 == 0, np.arange(64) // 4 % 2, 9)
+    score = Outcomes(ranks, np.where(ranks > 0, 1.5, 0.0), 64).score(Race("top1", -0.3))
+    assert (score.images, score.top1, score.top5) == (24, 0.5, (64 - 18) / 64)
+    assert score.kl == 0.75
+
+
+@settings(deadline=None)  # two cores, many tenants
+@given(st.integers(1, 200), st.integers(0, 10**6))
+def test_every_image_is_visited_once_and_the_fair_sample_is_fair(images, seed):
+    """In any beginning of the fair sample about as many images are easy as are hard."""
+    reference = np.random.default_rng(seed).standard_normal((images, CLASSES))
+    labels = np.random.default_rng(seed + 1).integers(CLASSES, size=images)
+    order = Judge(labels, reference).order
+    assert sorted(order.tolist()) == list(range(images))
+    best_other = np.where(np.eye(CLASSES, dtype=bool)[labels], -np.inf, reference).max(axis=1)
+    difficulty = np.argsort(np.argsort(best_other - reference[np.arange(images), labels], kind="stable"))
+    fair, others = difficulty[order[::4]], difficulty[np.delete(order, np.s_[::4])]
+    assert np.all(np.diff(others) < 0)  # hardest first
+    for seen in range(1, len(fair) + 1):
+        assert abs(np.sum(fair[:seen] < images / 2) - seen / 2) <= 1 + np.log2(images)
+    np.testing.assert_array_equal(Judge(labels).order, np.arange(images))
 
 
 def test_the_score_follows_from_the_race_and_not_from_how_far_it_was_run():
