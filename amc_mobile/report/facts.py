@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from amc_mobile.cost.table import Validation
 from amc_mobile.report import verdict
 from amc_mobile.report import wording as say
+from amc_mobile.report.contest import contest, guarantee
 from amc_mobile.report.outcome import (
     AccuracyFacts,
     BudgetFacts,
@@ -18,6 +19,7 @@ from amc_mobile.report.outcome import (
     size_facts,
     speed_facts,
 )
+from amc_mobile.report.reasons import ReasonRow, reason_rows
 from amc_mobile.report.searching import SearchFacts, search_facts
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
@@ -51,6 +53,8 @@ class Facts:
     budget_sentence: str
     structure: StructureFacts
     search: SearchFacts | None
+    contest: str
+    reasons: tuple[ReasonRow, ...]
     table: Validation | None
     conditions: Rows
     seconds: Rows
@@ -77,9 +81,13 @@ def gather(folder: RunFolder) -> Facts:
         sizes=size_facts(sources),
         budget=budget,
         further=budgets[1:],
-        budget_sentence=" ".join(verdict.budget_sentence(each, speed) for each in budgets),
+        budget_sentence=" ".join(
+            [*guarantee(search), *(verdict.budget_sentence(each, speed) for each in _limits(budgets, sources))]
+        ),
         structure=structure_facts(sources),
         search=search,
+        contest="" if search is None else contest(search, sources.config),
+        reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
         conditions=tuple(_conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
@@ -88,6 +96,14 @@ def gather(folder: RunFolder) -> Facts:
         commands=sources.summary.commands,
         config_text=sources.config_text,
     )
+
+
+def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetFacts, ...]:
+    """The budgets that limit something: in an accuracy-guaranteed search the first may only name what is minimised."""
+    config = sources.config
+    if config is None or config.search.protocol != "accuracy" or config.budget.limits() or config.budget.also:
+        return budgets
+    return budgets[1:]
 
 
 def _device(sources: Sources) -> DeviceInfo | None:
@@ -110,6 +126,8 @@ def _missing(sources: Sources) -> Iterator[Missing]:
         yield Missing("search.json", "The search has not ended yet; `amc search` goes on with it.")
     if sources.kept is None:
         yield Missing("policy.json", "No policy yet: widths after pruning are not shown. `amc search` finds it.")
+    if sources.reasons is None:
+        yield Missing("why.json", "What each width costs and saves is not known yet: `amc prune` writes it.")
     if sources.accuracy is None:
         yield Missing("accuracy.json", "No test accuracy yet: `amc report` measures it.")
     if sources.comparison is None:
@@ -149,7 +167,9 @@ def _conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[s
         yield "Seed", str(sources.config.seed)
     yield "Input", " × ".join(map(str, sources.network.input_shape))
     if sources.summary.parity is not None:
-        yield "PyTorch against ONNX Runtime", f"outputs differ by at most {sources.summary.parity:.1e}, relative"
+        bare = sources.config is not None and sources.config.model.onnx is not None
+        what = "Masked against pruned network" if bare else "PyTorch against ONNX Runtime"
+        yield what, f"outputs differ by at most {sources.summary.parity:.1e}, relative"
     yield "Model SHA-256", sources.model_sha256 or "not recorded"
     yield from ((f"Version of {name}", text) for name, text in sources.summary.versions.items())
 

@@ -16,14 +16,23 @@ from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts
 from amc_mobile.report.searching import AgentRow, SearchFacts, TrialPoint
 from amc_mobile.types import Metric
 
-_AGENT: Final = ("after", "o", "dot")  # colour role, marker, and its shape in the legend
-_OPPONENTS: Final = (
+_PLAYERS: Final = (  # colour role, marker, and its shape in the legend: many small marks
+    ("after", "o", "dot"),
+    ("purple", "o", "dot"),
+    ("green", "o", "dot"),
+    ("amber", "o", "dot"),
+)
+_OPPONENTS: Final = (  # few large marks
     ("amber", "s", "square"),
     ("green", "^", "up"),
     ("purple", "D", "diamond"),
     ("sky", "v", "down"),
     ("rose", "P", "plus"),
     ("muted", "X", "cross"),
+    ("green", "s", "square"),
+    ("rose", "D", "diamond"),
+    ("sky", "^", "up"),
+    ("amber", "v", "down"),
 )
 _DASHES: Final = ((6.0, 2.0), (2.0, 2.0), (8.0, 2.0, 2.0, 2.0), (4.0, 4.0))
 _UNITS: Final[dict[Metric, tuple[float, str]]] = {
@@ -31,6 +40,7 @@ _UNITS: Final[dict[Metric, tuple[float, str]]] = {
     "macs": (1e6, "M"),
     "params": (1e6, "M"),
     "bytes": (1e6, "MB"),
+    "memory_bytes": (1e6, "MB"),
 }
 _REWARDS: Final = {
     "top1": "reward (−top-1 error)",
@@ -39,66 +49,87 @@ _REWARDS: Final = {
 }
 
 
+def players(search: SearchFacts) -> list[str]:
+    """The agents that learn from what they tried, in the order of their first trial."""
+    return list(dict.fromkeys(point.agent for point in search.points if point.episode is not None))
+
+
 def opponents(search: SearchFacts) -> list[AgentRow]:
-    """The agents that played no episodes, best first."""
-    players = {point.agent for point in search.points if point.episode is not None}
-    return [row for row in search.agents if row.agent not in players]
+    """The agents that need no learning, best first."""
+    learning = players(search)
+    return [row for row in search.agents if row.agent not in learning]
 
 
 def styles(search: SearchFacts) -> dict[str, tuple[str, str, str]]:
     """Colour role, marker and legend shape of every agent, the same in both pictures."""
+    learning = sorted(players(search))
     others = sorted(row.agent for row in opponents(search))
     given = {agent: _OPPONENTS[number % len(_OPPONENTS)] for number, agent in enumerate(others)}
-    return {row.agent: given.get(row.agent, _AGENT) for row in search.agents}
+    return given | {agent: _PLAYERS[number % len(_PLAYERS)] for number, agent in enumerate(learning)}
 
 
 def rewards(search: SearchFacts) -> Picture:
-    """Reward of every episode, the best so far, and the best of each opponent as a line."""
+    """Reward of every policy of the learning agents, the best so far, and the best of each opponent as a line."""
     points = [point for point in search.points if point.episode is not None]
     rivals = opponents(search)
-    title = "Reward over episodes"
+    title = "Reward of every policy tried"
     best = max(points, key=lambda point: point.reward)
-    text = f"{len(points)} episodes. The best reward, {say.signed(best.reward)}, came in episode {best.episode}."
+    text = f"{len(points):,} policies. The best reward, {say.signed(best.reward)}, came with number {best.episode:,}."
     if rivals:
-        text += f" Best opponent: {rivals[0].agent}, {say.signed(rivals[0].reward)}."
+        top = max(rivals, key=lambda row: row.reward)
+        text += f" Best opponent: {top.agent}, {say.signed(top.reward)}."
     with canvas(250) as (figure, axes):
         _draw_rewards(axes, search, points, rivals)
         svg = to_svg(figure, "rewards", title, text)
-    legend = [LegendEntry("dot", "after", "episode"), LegendEntry("line", "after", "best so far")]
-    if search.warmup_episodes:
-        legend.append(LegendEntry("square", "shade", "warm-up"))
     roles = styles(search)
+    legend = [LegendEntry("dot", roles[agent][0], agent) for agent in players(search)]
+    legend.append(LegendEntry("line", "after", "best so far"))
+    if _plain_warmup(search):
+        legend.append(LegendEntry("square", "shade", "warm-up"))
     legend += [LegendEntry("dashes", roles[row.agent][0], f"{row.agent} {say.signed(row.reward)}") for row in rivals]
     return Picture("rewards", title, text, svg, tuple(legend))
 
 
 def _draw_rewards(axes: Axes, search: SearchFacts, points: Sequence[TrialPoint], rivals: Sequence[AgentRow]) -> None:
     episodes, values = [point.episode or 0 for point in points], [point.reward for point in points]
-    if search.warmup_episodes:
-        axes.axvspan(0.5, search.warmup_episodes + 0.5, color=ink.SHADE, linewidth=0)
-    axes.plot(episodes, values, "o", color=ink.AFTER, markersize=3, alpha=0.55, mew=0)
-    axes.step(episodes, list(accumulate(values, max)), where="post", color=ink.AFTER, lw=2)
     roles = styles(search)
+    if _plain_warmup(search):
+        axes.axvspan(0.5, search.warmup_episodes + 0.5, color=ink.SHADE, linewidth=0)
+    for agent in players(search):
+        mine = [(point.episode, point.reward) for point in points if point.agent == agent]
+        colour = ink.STAND_INS[roles[agent][0]]
+        axes.plot(*zip(*mine, strict=True), "o", color=colour, markersize=3, alpha=0.55, mew=0)
+    axes.step(episodes, list(accumulate(values, max)), where="post", color=ink.AFTER, lw=2)
     for number, row in enumerate(rivals):
         colour = ink.STAND_INS[roles[row.agent][0]]
         axes.axhline(row.reward, color=colour, lw=1.6, dashes=_DASHES[number % len(_DASHES)])
     axes.set_xlim(0, len(points) + 1)
-    axes.set_xlabel("episode")
-    axes.set_ylabel(_REWARDS.get(search.reward_name or "", "reward"))
+    axes.set_xlabel("policy, after the opponents")
+    guaranteed = search.least_accuracy is not None
+    axes.set_ylabel("reward (−error × log cost)" if guaranteed else _REWARDS.get(search.reward_name or "", "reward"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
+def _plain_warmup(search: SearchFacts) -> bool:
+    """Whether the learning began with a warm-up that nobody else's policies interrupt."""
+    first = [point for point in search.points if point.episode is not None][: search.warmup_episodes]
+    return bool(first) and all(point.phase == "warmup" for point in first)
+
+
 def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFacts | None) -> Picture:
-    """Accuracy on the search images against cost, every trial; the wall, the chosen one, the original."""
+    """Accuracy on the search images against cost, every trial; the Pareto front, the wall, the chosen, the original."""
     title = "Accuracy against cost of all trials"
     chosen = search.chosen
     text = (
         f"{len(search.points):,} trials on {search.images:,} search images. Chosen: {chosen.agent}, "
-        f"{say.percent(chosen.accuracy)} at {say.in_metric(chosen.cost, search.metric)}."
+        f"{say.percent(chosen.accuracy)} at {say.in_metric(chosen.cost, search.metric)}. On the Pareto "
+        f"front (none is as good and cheaper): {len(search.front):,}."
     )
     legend = [LegendEntry(shape, role, agent) for agent, (role, _, shape) in sorted(styles(search).items())]
     if search.limit is not None:
         legend.append(LegendEntry("wall", "wall", f"budget {say.in_metric(search.limit, search.metric)}"))
+    if search.front:
+        legend.append(LegendEntry("line", "ink", "Pareto front"))
     legend.append(LegendEntry("ring", "ink", f"chosen ({chosen.agent})"))
     with canvas(280) as (figure, axes):
         _draw_trials(axes, search)
@@ -110,15 +141,20 @@ def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFa
 
 def _draw_trials(axes: Axes, search: SearchFacts) -> None:
     scale, unit = _UNITS[search.metric]
-    for agent, (role, marker, _) in sorted(styles(search).items(), key=lambda item: item[1] != _AGENT):
+    learning = players(search)
+    for agent, (role, marker, _) in sorted(styles(search).items(), key=lambda item: item[0] not in learning):
         mine = [
             (point.cost / scale, 100 * point.accuracy)
             for point in search.points
             if point.agent == agent and point.cost is not None
         ]
-        look = {"ms": 3.6, "alpha": 0.6, "mew": 0} if role == _AGENT[0] else {"ms": 8, "mec": ink.SURFACE, "mew": 1.2}
+        look = {"ms": 3.6, "alpha": 0.5, "mew": 0} if agent in learning else {"ms": 8, "mec": ink.SURFACE, "mew": 1.2}
         x, y = [place[0] for place in mine], [place[1] for place in mine]
         axes.plot(x, y, marker, color=ink.STAND_INS[role], **look)
+    if search.front:
+        steps = [((point.cost or 0) / scale, 100 * point.accuracy) for point in search.front]
+        right = max(point.cost or 0 for point in search.points) / scale
+        axes.step(*zip(*steps, (right, steps[-1][1]), strict=True), where="post", color=ink.INK, lw=1.4)
     if search.limit is not None:
         axes.axvline(search.limit / scale, color=ink.WALL, lw=1.8, dashes=(5, 2.5))
     if search.chosen.cost is not None:

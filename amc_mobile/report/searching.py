@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from amc_mobile.report.sources import Sources
+from amc_mobile.search.front import front
 from amc_mobile.types import Budget, Cost, Metric, Trial
 
+Merit = Callable[[Trial], tuple[float, ...]]
 OPPONENT = "opponent"  # the phase of trials that are not episodes of the agent
 
 
 @dataclass(frozen=True, slots=True)
 class TrialPoint:
-    """One evaluated policy, scored on search images. `episode` counts the agent's trials from 1; opponents: None."""
+    """One evaluated policy, scored on search images. `episode` counts the learning agents' trials from 1; else None.
+
+    `exact` is False where the evaluation was given up early: accuracy and reward are then estimates on fewer images.
+    """
 
     agent: str
     phase: str
@@ -20,11 +26,16 @@ class TrialPoint:
     cost: float | None  # in the budget's metric
     accuracy: float
     reward: float
+    trial: int = 0
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRow:
-    """The best policy of one agent within the budget (`within` is False if it never came under the limit)."""
+    """The best policy of one agent within the budget (`within` is False if it never came under the limit).
+
+    `images` are those that its scores rest on: fewer than all if its evaluation was given up as lost.
+    """
 
     agent: str
     trials: int
@@ -35,6 +46,7 @@ class AgentRow:
     reward: float
     within: bool
     chosen: bool
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,11 @@ class SearchFacts:
     reward_name: str | None
     points: tuple[TrialPoint, ...]
     chosen: TrialPoint
-    agents: tuple[AgentRow, ...]  # best reward first
+    agents: tuple[AgentRow, ...]  # best first
+    front: tuple[TrialPoint, ...]  # nobody is as good and cheaper; cheapest first
+    evaluations: int | None  # different networks evaluated in all, single pruned groups included
+    least_accuracy: float | None  # accuracy-guaranteed: what the result had to keep on the search images
+    by_hand: bool  # the chosen trial was named by the user and need not be the best
 
 
 def search_facts(sources: Sources) -> SearchFacts | None:
@@ -63,7 +79,10 @@ def search_facts(sources: Sources) -> SearchFacts | None:
     metric: Metric = search.budget.metric if search else _likely_metric(sources)
     limit = search.budget.limit if search else None
     budgets = (search.budget, *search.further) if search else ()
-    best = search.best if search else max(trials, key=_merit)
+    merit = _merit_of(sources, metric)
+    named = sources.config.prune.point if sources.config else None
+    by_hand = named is not None and named < len(trials)
+    best = trials[named or 0] if by_hand else search.best if search else max(trials, key=merit)
     points = _points(trials, metric)
     return SearchFacts(
         metric=metric,
@@ -73,11 +92,15 @@ def search_facts(sources: Sources) -> SearchFacts | None:
         episodes=sum(point.episode is not None for point in points),
         warmup_episodes=max((point.episode or 0 for point in points if point.phase == "warmup"), default=0),
         local_episodes=sum(point.phase == "local" for point in points),
-        images=best.score.images,
+        images=max(trial.score.images for trial in trials),
         reward_name=sources.config.search.reward if sources.config else None,
         points=points,
-        chosen=TrialPoint(best.agent, best.phase, None, _cost_in(best.cost, metric), best.score.top1, best.reward),
-        agents=_agent_rows(trials, best, budgets),
+        chosen=points[best.index] if best.index < len(points) else _points((best,), metric)[0],
+        agents=_agent_rows(trials, best, budgets, merit),
+        front=_front(trials, points, metric, sources),
+        evaluations=(search.evaluations or None) if search else None,
+        least_accuracy=search.least_accuracy if search else None,
+        by_hand=by_hand,
     )
 
 
@@ -95,33 +118,59 @@ def _cost_in(cost: Cost, metric: Metric) -> float | None:
 
 
 def _points(trials: tuple[Trial, ...], metric: Metric) -> tuple[TrialPoint, ...]:
-    points, episode = [], 0
+    points, episode, images = [], 0, max(trial.score.images for trial in trials)
     for trial in trials:
         episode += trial.phase != OPPONENT
         number = None if trial.phase == OPPONENT else episode
         cost = _cost_in(trial.cost, metric)
-        points.append(TrialPoint(trial.agent, trial.phase, number, cost, trial.score.top1, trial.reward))
+        exact, top1 = trial.score.images == images, trial.score.top1
+        points.append(TrialPoint(trial.agent, trial.phase, number, cost, top1, trial.reward, trial.index, exact))
     return tuple(points)
 
 
-def _agent_rows(trials: tuple[Trial, ...], best: Trial, budgets: tuple[Budget, ...]) -> tuple[AgentRow, ...]:
-    rows = []
+def _front(
+    trials: tuple[Trial, ...], points: tuple[TrialPoint, ...], metric: Metric, sources: Sources
+) -> tuple[TrialPoint, ...]:
+    """The points of the Pareto front in the budget's metric."""
+    found = front(trials, sources.config.search.reward if sources.config else "top1")
+    return tuple(points[index] for index in found.metrics.get(metric, ()))
+
+
+def _agent_rows(
+    trials: tuple[Trial, ...], best: Trial, budgets: tuple[Budget, ...], merit: Merit
+) -> tuple[AgentRow, ...]:
+    rows, order = [], {}
     for agent in sorted({trial.agent for trial in trials} | {best.agent}):
         mine = [trial for trial in trials if trial.agent == agent]
         within = [trial for trial in mine if _fits(trial, budgets)]
-        top = best if agent == best.agent else max(within or mine, key=_merit)
+        chosen = agent == best.agent
+        top = best if chosen else max(within or mine, key=merit)
         score, fits = top.score, _fits(top, budgets)
+        order[agent] = (fits, merit(top))
         rows.append(
             AgentRow(
-                agent, len(mine), top.cost, score.top1, score.top5, score.kl, top.reward, fits, agent == best.agent
+                agent, len(mine), top.cost, score.top1, score.top5, score.kl, top.reward, fits, chosen, score.images
             )
         )
-    return tuple(sorted(rows, key=lambda row: (not row.within, -row.reward, row.kl, row.agent)))
+    return tuple(sorted(rows, key=lambda row: order[row.agent], reverse=True))
 
 
-def _merit(trial: Trial) -> tuple[float, float]:
-    """The order in which the search ranks trials: reward, then the smaller divergence."""
-    return trial.reward, -trial.score.kl
+def _merit_of(sources: Sources, metric: Metric) -> Merit:
+    """How the search ranked its trials: reward, then the smaller divergence.
+
+    Accuracy-guaranteed: the cheapest that keeps the accuracy.
+    """
+    least = sources.search.least_accuracy if sources.search else None
+    if least is None:
+        return lambda trial: (trial.reward, -trial.score.kl)
+    by_top5 = sources.config is not None and sources.config.search.reward == "top5"
+
+    def guaranteed(trial: Trial) -> tuple[float, ...]:
+        accuracy = trial.score.top5 if by_top5 else trial.score.top1
+        enough = accuracy >= least
+        return float(enough), -(_cost_in(trial.cost, metric) or 0.0) if enough else accuracy, -trial.score.kl
+
+    return guaranteed
 
 
 def _fits(trial: Trial, budgets: tuple[Budget, ...]) -> bool:

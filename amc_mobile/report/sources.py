@@ -14,6 +14,7 @@ from amc_mobile.config import RunConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, RunFolderError
 from amc_mobile.runs import RunFolder, read_json, read_trials
+from amc_mobile.search.why import Reasons
 from amc_mobile.types import Comparison, NetworkGraph, SearchResult, Trial
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Sources:
     kept: tuple[int, ...] | None  # widths of the network that ships: policy.json, else the winner of the search
     accuracy: Accuracy | None
     comparison: Comparison | None
+    reasons: Reasons | None
     summary: Summary
 
 
@@ -88,6 +90,7 @@ def read_sources(folder: RunFolder) -> Sources:
         kept=_kept(folder, network, search),
         accuracy=_optional(folder.accuracy, Accuracy),
         comparison=_optional(folder.comparison, Comparison),
+        reasons=_optional(folder.why, Reasons),
         summary=_summary(folder.summary),
     )
 

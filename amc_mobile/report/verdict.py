@@ -125,6 +125,9 @@ def _accuracy_notes(accuracy: AccuracyFacts) -> list[str]:
     return notes
 
 
+_BY_SENSITIVITY = {"sensitivity", "greedy", "knapsack", "guided"}
+
+
 def _search_notes(search: SearchFacts, budget: BudgetFacts | None) -> list[str]:
     notes = [
         f"The search scored every policy on {search.images:,} images of its own. The best of {len(search.points):,} "
@@ -132,16 +135,16 @@ def _search_notes(search: SearchFacts, budget: BudgetFacts | None) -> list[str]:
     ]
     if search.local_episodes:
         notes.append(
-            f"{search.local_episodes:,} of the {search.episodes:,} episodes explored around the best policy so far, "
-            "which may be an opponent’s, rather than around the actor"
+            f"{search.local_episodes:,} of the {search.episodes:,} policies of learning agents were random changes to "
+            "the best one so far, which may be an opponent’s"
             + (", and the chosen widths come from one of them." if search.phase == "local" else ".")
         )
-    if {"sensitivity", "greedy"} & {row.agent for row in search.agents}:
+    if _BY_SENSITIVITY & {row.agent for row in search.agents}:
         notes.append(
-            "The agents “sensitivity” and “greedy” also rest on scores of single pruned groups (sensitivity.json), "
-            "which are not counted among the policies they tried."
+            "The agents “sensitivity”, “greedy”, “knapsack” and “guided” also rest on scores of single pruned groups "
+            "(sensitivity.json), which are not counted among the policies they tried."
         )
-    if search.agent != "ddpg" and search.episodes:
+    if "ddpg" not in search.agent and search.episodes and not search.by_hand:
         notes.append(
             f"The widths that ship were found by the agent “{search.agent}”, not by reinforcement learning: it scored "
             "higher under the same evaluator and budget."

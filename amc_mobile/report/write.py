@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from amc_mobile.report import tables
+from amc_mobile.report import reasons, tables
 from amc_mobile.report import wording as say
 from amc_mobile.report.facts import Facts, gather
 from amc_mobile.report.figures import draw
@@ -89,6 +89,8 @@ def _context(facts: Facts) -> dict[str, Any]:
         "key_rows": tables.key_rows(facts),
         "key_caption": tables.key_caption(facts),
         "table_rows": tables.table_rows(facts),
+        "why_heading": reasons.HEADING,
+        "why_caption": reasons.CAPTION,
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from amc_mobile.config import RunConfig, dump
 from amc_mobile.cost import formulas
 from amc_mobile.runs import RunFolder, append_trial, plain, write_json, write_text
+from amc_mobile.search.sensitivity import Curve
+from amc_mobile.search.why import Reasons, explain
 from amc_mobile.types import (
     Budget,
     ChannelGroup,
@@ -91,10 +93,10 @@ def some_trials(graph: NetworkGraph, limit_us: float, episodes: int, seed: int =
     full = price(graph, graph.full().kept).latency_us or 0.0
     trials: list[Trial] = []
 
-    def add(agent: str, phase: str, ratio: float, top1: float) -> None:
+    def add(agent: str, phase: str, ratio: float, top1: float, images: int = 500) -> None:
         kept = tuple(max(4, int(g.channels * ratio) // 4 * 4) if g.prunable else g.channels for g in graph.groups)
         cost = replace(price(graph, kept), latency_us=limit_us * (0.97 + 0.03 * float(rng.random())))
-        score = Score(top1, min(1.0, top1 + 0.08), round(2 * (1 - top1), 4), 500)
+        score = Score(top1, min(1.0, top1 + 0.08), round(2 * (1 - top1), 4), images)
         trials.append(Trial(len(trials), agent, phase, kept, cost, score, round(top1 - 1, 4), 0.1))
 
     share = math.sqrt(limit_us / full)
@@ -106,12 +108,20 @@ def some_trials(graph: NetworkGraph, limit_us: float, episodes: int, seed: int =
         ("sensitivity", 0.955),
         ("greedy", 0.961),
     ):
-        add(agent, "opponent", share, top1)
+        add(agent, "opponent", share, top1, 62 if agent == "shallow" else 500)  # it lost its race
     for episode in range(episodes):
         progress = episode / max(1, episodes - 1)
         top1 = min(0.972, 0.55 + 0.42 * progress**0.5 + 0.1 * float(rng.normal()) * (1 - progress))
         add("ddpg", _phase(episode, episodes), share, round(max(0.1, top1), 3))
     return trials
+
+
+def reasons(graph: NetworkGraph, kept: tuple[int, ...]) -> Reasons:
+    """Every second group was measured alone; the widths worth choosing are multiples of 8."""
+    prunable = graph.prunable()
+    grids = [tuple(range(8, group.channels + 1, 8)) for group in prunable]
+    curves = {group.name: Curve(group.name, (8, group.channels), (0.5, 0.0)) for group in prunable[::2]}
+    return explain(graph, kept, grids, curves, {"": fake_table(graph, DEVICE)}, "the winner of the search")
 
 
 def _phase(episode: int, episodes: int) -> str:
@@ -159,6 +169,7 @@ def write_run(folder: RunFolder, graph: NetworkGraph, *, episodes: int = 16, dev
         append_trial(folder.trials, trial)
     write_json(folder.search, SearchResult(Budget("latency_us", full_us / 2), best, opponents, episodes))
     write_json(folder.policy, {"kept": best.kept, "channels": [], "groups": []})
+    write_json(folder.why, reasons(graph, best.kept))
     scores = {"original": (0.989, 1.0), "pruned": (0.962, 0.999), "finetuned": (0.9867, 1.0), "uniform": (0.951, 0.998)}
     accuracy = {name: {"top1": top1, "top5": top5} for name, (top1, top5) in scores.items()}
     write_json(folder.accuracy, {"metric": "top1", "test_images": 450, "search_images": 500, **accuracy})

@@ -35,6 +35,7 @@ def test_markdown_tells_the_story_top_down(report):
         "Agents under the same evaluator and budget",
         "How wrong the latency table is",
         "Width of every group",
+        "Why each layer is as wide as it is",
         "What could not be pruned, and why",
         "Every layer",
         "Measurement conditions",
@@ -55,7 +56,8 @@ def test_json_speaks_in_plain_units(report):
     assert facts["schema"] == 1
     assert set(facts) == {
         "schema", "model", "verdict", "device", "speed", "accuracy", "sizes", "budget", "further", "budget_sentence",
-        "structure", "search", "table", "conditions", "seconds", "notes", "missing", "commands", "config_text",
+        "structure", "search", "contest", "reasons", "table", "conditions", "seconds", "notes", "missing", "commands",
+        "config_text",
     }  # fmt: skip
     assert facts["speed"]["speedup"] == pytest.approx(facts["speed"]["before_us"] / facts["speed"]["after_us"])
     assert facts["missing"] == []

@@ -1,0 +1,57 @@
+"""The search in sentences: who competed, with how many evaluations, who won, and what was guaranteed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from amc_mobile.config import RunConfig
+from amc_mobile.report import wording as say
+from amc_mobile.report.searching import SearchFacts
+
+_PHASES: Final = {
+    "opponent": "a policy that needs no learning",
+    "warmup": "an episode of the warm-up",
+    "explore": "an episode with noise around the actor",
+    "local": "a random change to the best policy so far",
+    "model": "the best policy by a model of what was seen so far",
+    "final": "the trained actor without noise",
+}
+
+
+def contest(search: SearchFacts, config: RunConfig | None) -> str:
+    """Who competed and who won."""
+    names = ", ".join(f"{row.agent} {row.trials:,}" for row in search.agents)
+    agents = f"{len(search.agents)} agents" if len(search.agents) > 1 else "One agent"
+    parts = [f"{agents} competed, with so many policies each: {names}."]
+    if search.evaluations is not None:
+        parts.append(
+            f"In all {search.evaluations:,} different networks were evaluated, those in which a single group was "
+            "pruned to learn what it loses alone included."
+        )
+    stopped = sum(not point.exact for point in search.points)
+    if stopped:
+        parts.append(
+            f"Given up once it was certain that they could not win: {stopped:,}. Their scores are estimates on fewer "
+            "images and stand outside the Pareto front."
+        )
+    how = _PHASES.get(search.phase, search.phase)
+    if search.by_hand:
+        parts.append(f"The widths that ship are of trial {search.chosen.trial}, chosen by hand: {search.agent}, {how}.")
+    else:
+        parts.append(f"The winner is trial {search.chosen.trial}, by “{search.agent}”: {how}.")
+    if config is not None and config.search.agent != "auto":
+        parts.append(f"Only the agent “{config.search.agent}” was asked.")
+    return " ".join(parts)
+
+
+def guarantee(search: SearchFacts | None) -> tuple[str, ...]:
+    """Under the accuracy-guaranteed protocol, what had to be kept and what was."""
+    if search is None or search.least_accuracy is None:
+        return ()
+    name = "top-5" if search.reward_name == "top5" else "top-1"
+    row = next((row for row in search.agents if row.chosen), None)
+    kept = "" if row is None else say.percent(row.top5 if name == "top-5" else row.top1)
+    return (
+        f"Accuracy guaranteed: the least {say.METRIC_NAMES[search.metric]} with at least "
+        f"{say.percent(search.least_accuracy)} {name} on the {search.images:,} search images; the result has {kept}.",
+    )
