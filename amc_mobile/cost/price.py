@@ -16,9 +16,9 @@ Tables = Mapping[str, LatencyTable]  # by the name of the device; "" is the run'
 _OVER = 1.0 + 2.0**-52  # the least number above 1
 
 
-def price(network: NetworkGraph, policy: Policy, tables: Tables | LatencyTable | None = None) -> Cost:
+def price(network: NetworkGraph, policy: Policy, tables: Tables | None = None) -> Cost:
     """Everything the policy costs; latency only where there is a table."""
-    prices = {name: table.latency_us(network, policy.kept) for name, table in _by_name(tables).items()}
+    prices = {name: table.latency_us(network, policy.kept) for name, table in (tables or {}).items()}
     return Cost(
         macs=macs(network, policy.kept),
         params=params(network, policy.kept),
@@ -30,11 +30,11 @@ def price(network: NetworkGraph, policy: Policy, tables: Tables | LatencyTable |
 
 
 def cost_function(
-    network: NetworkGraph, metric: Metric, tables: Tables | LatencyTable | None = None, device: str = ""
+    network: NetworkGraph, metric: Metric, tables: Tables | None = None, device: str = ""
 ) -> CostFunction:
     """The one cost that a budget limits. Raises: BudgetError for latency without a table, memory without moments."""
     if metric == "latency_us":
-        table = _by_name(tables).get(device)
+        table = (tables or {}).get(device)
         if table is None:
             where = f" of {device}" if device else ""
             raise BudgetError(
@@ -69,9 +69,3 @@ def joint_cost(costs: Sequence[CostFunction], limits: Sequence[float]) -> CostFu
 def _share(cost: float, limit: float) -> float:
     share = cost / limit
     return max(share, _OVER) if cost > limit else share  # a cost one digit above its limit must not round down to 1
-
-
-def _by_name(tables: Tables | LatencyTable | None) -> Tables:
-    if tables is None:
-        return {}
-    return {"": tables} if isinstance(tables, LatencyTable) else tables
