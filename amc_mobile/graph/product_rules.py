@@ -1,4 +1,7 @@
-"""Products of two activations: attention. What is summed over cannot be pruned; heads beside it can, as whole units."""
+"""Products of two activations, and others that cost MACs but are no layers of the method.
+
+In attention what is summed over cannot be pruned; the heads beside it can, as whole units.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import onnx
 
 from amc_mobile.graph.identities import Lane
+from amc_mobile.graph.prepare import attributes
 from amc_mobile.graph.walk import RawProduct, Walk
 
 _WHY = "product of two activations"
@@ -26,6 +30,27 @@ def product(walk: Walk, node: onnx.NodeProto) -> None:
         return
     walk.lanes[node.output[0]] = result
     walk.products.append(RawProduct(node.name, macs, result.ids))
+
+
+def einsum(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+    """Any product of two activations by letters: pinned, and its MACs are counted."""
+    walk.opaque(node, _WHY)
+    letters = attributes(node)["equation"].decode().replace(" ", "").partition("->")[0].split(",")
+    if len(letters) == 2 and "." not in "".join(letters):
+        sizes = {
+            letter: length
+            for name, word in zip(node.input, letters, strict=True)
+            for letter, length in zip(word, walk.shapes[name], strict=True)
+        }
+        walk.products.append(RawProduct(node.name, math.prod(sizes.values()), np.empty(0, np.int64)))
+
+
+def conv_transpose(walk: Walk, _: int, node: onnx.NodeProto) -> None:
+    """Pinned on both sides; every weight meets every pixel of its input."""
+    walk.opaque(node, "transposed convolution")
+    if node.input[1] in walk.arrays:
+        macs = walk.arrays[node.input[1]].size * math.prod(walk.shapes[node.input[0]][2:])
+        walk.products.append(RawProduct(node.name, macs, np.empty(0, np.int64)))
 
 
 def _result(walk: Walk, node: onnx.NodeProto) -> Lane | None:

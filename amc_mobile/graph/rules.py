@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amc_mobile.graph import elementwise_rules, layer_rules, movement_rules, reshape_rules
+from amc_mobile.graph import elementwise_rules, layer_rules, movement_rules, product_rules, reshape_rules
 from amc_mobile.graph.walk import Rule
 
 _ELEMENTWISE = (
@@ -24,6 +24,8 @@ RULES: dict[str, Rule] = {
     "Conv": layer_rules.conv,
     "Gemm": layer_rules.gemm,
     "MatMul": layer_rules.matmul,
+    "Einsum": product_rules.einsum,
+    "ConvTranspose": product_rules.conv_transpose,
     "Transpose": movement_rules.transpose,
     "Expand": movement_rules.expand,
     "Concat": movement_rules.concat,

@@ -122,7 +122,7 @@ class TracedGraph:
                 stays = _stays(axis_map.group, axis_map.channel, masks)
                 if axis_map.reads and not stays.all():
                     shape = [-1 if other == axis else 1 for other in range(arrays[name].ndim)]
-                    arrays[name] = (arrays[name] * stays.reshape(shape)).astype(arrays[name].dtype)
+                    arrays[name] = (arrays[name] * stays.reshape(shape)).astype(arrays[name].dtype, copy=False)
         return with_weights(self._skeleton, arrays)
 
     def _masks(self, channels: Channels) -> list[NDArray[np.bool_]]:

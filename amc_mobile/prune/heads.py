@@ -19,12 +19,17 @@ def fit_heads(part: Any) -> None:
         if heads != part.num_heads:
             part.num_heads = heads
             part.__class__ = FewerHeads
-    elif type(part) in (ShiftedWindowAttention, FewerWindowHeads):
+    elif is_window_attention(part):
         width = head_width(part)
         heads = part.qkv.out_features // (3 * width)
         if heads != part.num_heads:
             vars(part).update(num_heads=heads, head_width=width)
             part.__class__ = FewerWindowHeads
+
+
+def is_window_attention(part: nn.Module) -> bool:
+    """Whether the part is torchvision's window attention of the first version, whole or pruned."""
+    return type(part) in (ShiftedWindowAttention, FewerWindowHeads)
 
 
 def head_width(part: Any) -> int:

@@ -12,12 +12,11 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import parity
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
-from amc_mobile.prune.heads import head_width
+from amc_mobile.prune.heads import head_width, is_window_attention
 from amc_mobile.prune.resize import Pads, resize, set_pads, shortcuts
 
 _TOLERANCE = 1e-3  # of the largest logit; equal networks differ by 1e-6
@@ -113,7 +112,7 @@ def _sliced_tables(module: nn.Module, traced: TracedGraph, channels: Channels, f
     """Window attention's scores by relative position, (offsets, heads): the graph stores only what is made of them."""
     tables = {}
     for name, part in module.named_modules():
-        if isinstance(part, ShiftedWindowAttention):
+        if is_window_attention(part):
             weight = f"{name}.qkv.weight"
             rows = traced.positions(flipped.get(weight, weight), 1 if weight in flipped else 0, channels)
             heads = np.unique(rows // head_width(part)) if len(rows) < len(part.qkv.weight) else slice(None)
@@ -152,8 +151,8 @@ def _check(module: nn.Module, sliced: onnx.ModelProto, traced: TracedGraph) -> N
     name = traced.network.name
     try:
         difference = parity(module, sliced, noise)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # the user's own code may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(f"the code of {name} does not run with fewer channels ({reason}); {advice}") from error
     if difference > _TOLERANCE:
         raise GraphError(f"the sliced {name} differs from its graph by {difference:.1e} of the largest logit; {advice}")

@@ -15,7 +15,7 @@ from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.prune.module import slice_module
 from amc_mobile.types import ChannelGroup
 
-_TRIES = 2
+_FEW = 5  # so many groups at once do not fit by chance
 Groups = Sequence[ChannelGroup]
 
 
@@ -73,11 +73,13 @@ def _search(module: nn.Module, traced: TracedGraph, groups: Groups) -> dict[int,
 
 def _refusal(module: nn.Module, traced: TracedGraph, groups: Groups) -> str:
     """Why the module does not follow when these groups are cut; empty if it does."""
-    for seed in range(_TRIES):
+    for seed in range(2 if len(groups) < _FEW else 1):
         try:
             slice_module(module, traced, _channels(traced, groups, seed))
         except GraphError as error:
             return f"its code insists on them: {error.__cause__ or 'the sliced module differs'}".splitlines()[0]
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            return f"its parameters cannot be cut like the graph's: {error or type(error).__name__}".splitlines()[0]
     return ""
 
 

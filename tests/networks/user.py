@@ -263,13 +263,14 @@ class Stubborn(nn.Module):
 
 
 class Unknown(Network):
-    """Operators that have no rule: sums along a row, and a product of two maps; what they read is pinned."""
+    """Operators that cannot be pruned: sums along a row, products of two maps, a transposed convolution."""
 
     def __init__(self) -> None:
         super().__init__(8)
+        self.up = nn.ConvTranspose2d(16, 16, 2, 2, groups=2)
         self.stem, self.free, self.again = _unit(3, 8), _unit(8, 10), _unit(10, 16)
         self.inner, self.last = _unit(1, 9), nn.Conv2d(9, 8, 3, dilation=2)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.again(torch.cumsum(self.free(self.stem(x)), 3)).flatten(2)
-        return self.last(self.inner((x @ x.transpose(1, 2))[:, None]))
+        x = self.up(self.again(torch.cumsum(self.free(self.stem(x)), 3))).flatten(2)
+        return self.last(self.inner(torch.einsum("ncp,ndp->ncd", x, x @ x.transpose(1, 2) @ x)[:, None]))
