@@ -15,7 +15,7 @@ from amc_mobile.cli.lock import locked
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError
 
-USER, USAGE, DEVICE = 1, 2, 3
+USER, USAGE, DEVICE, UNSTABLE = 1, 2, 3, 4
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
     (tmp_path / "cut.json").write_text(json.dumps(table)[:-20], encoding="utf-8")
     (tmp_path / "changed.json").write_text(json.dumps({**table, "rest_us": 0.125}), encoding="utf-8")
     shutil.copyfile(finished / "table.csv", tmp_path / "changed.csv")
+    whole = LatencyTable.load(finished / "table.json")
+    for name, noise in (("wrong", 0.001), ("noisy", 0.15)):  # how noisy the clock was when this test ran is no matter
+        replace(whole, validation=replace(whole.validation, mape=0.2, noise_floor=noise)).save(
+            tmp_path / f"{name}.json"
+        )
     shutil.copytree(finished, tmp_path / "run")
     return {"here": tmp_path, "tiny": tiny, "weights": weights, "finished": finished}
 
@@ -47,7 +52,18 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
         ("graph {here}/none.onnx", USER, "give the path of an ONNX file"),
         ("graph {here}/broken.onnx", USER, "broken.onnx cannot be read as ONNX"),
         ("search --config {tiny} --model digitz --out {here}/new", USER, "did you mean digits"),
-        ("search --config {tiny} --model {here}/a.onnx --out {here}/new", USER, "needs the PyTorch network"),
+        ("search --config {tiny} --model {here}/a.onnx --out {here}/new", USER, "give the path of an ONNX file"),
+        ("search --config {tiny} --agent ddgp --out {here}/new", USER, "search.agent"),
+        ("search --config {tiny} --protocol both --out {here}/new", USER, "search.protocol"),
+        ("search --config {tiny} --max-loss 2 --out {here}/new", USER, "search.max_loss"),
+        ("search --config {tiny} --max-loss few --out {here}/new", USAGE, "--max-loss"),
+        ("search --config {tiny} --reward top3 --out {here}/new", USER, "search.reward"),
+        ("search --config {tiny} --granularity layer --out {here}/new", USER, "search.granularity"),
+        ("search --config {tiny} --evaluations 0 --out {here}/new", USER, "search.evaluations"),
+        ("search --config {tiny} --evaluator jax --out {here}/new", USER, "search.evaluator"),
+        ("search --config {tiny} --importance l3 --out {here}/new", USER, "prune.importance"),
+        ("why {here}/full", USER, "is no run folder"),
+        ("export {finished} --point -1", USAGE, "--point"),
         ("search --config {tiny} --model resnet20 --weights {weights} --out {here}/new", USER, "digits.pt"),
         ("search --config {tiny} --weights {here}/none.pt --out {here}/new", USER, "there are no weights at"),
         ("search --config {tiny} --weights {here}/empty.pt --out {here}/new", USER, "empty.pt"),
@@ -81,7 +97,8 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
         ("report {here}/none", USER, "is no run folder"),
         ("table show {here}/cut.json", USER, "cut.json"),
         ("table show {here}/none.json", USER, "none.json"),
-        ("table validate {finished}/table.json --max-error 0", USER, "error"),
+        ("table validate {here}/wrong.json", USER, "measure again with more networks"),
+        ("table validate {here}/noisy.json", UNSTABLE, "the clock itself varied by 15.0%"),
         ("unknown", USAGE, "unknown"),
         ("run", USAGE, "config"),
     ],

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from typing import get_args
 
+import pytest
 import typer
 
 from amc_mobile.cli import main
+from amc_mobile.config import AgentName, PruneConfig, SearchConfig
+
+
+def _choices(section, setting):
+    return get_args(section.model_fields[setting].annotation)
+
 
 VERBS = (
     "demo",
@@ -17,6 +26,7 @@ VERBS = (
     "finetune",
     "export",
     "report",
+    "why",
     "profile",
     "bench",
     "devices",
@@ -54,3 +64,21 @@ def test_every_command_and_option_says_what_it_does():
             found = found.commands[part]
         assert found.help, verb
         assert all(parameter.help for parameter in found.params), [item.name for item in found.params if not item.help]
+
+
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("--agent", get_args(AgentName)),
+        ("--protocol", _choices(SearchConfig, "protocol")),
+        ("--reward", _choices(SearchConfig, "reward")),
+        ("--granularity", _choices(SearchConfig, "granularity")),
+        ("--evaluator", _choices(SearchConfig, "evaluator")),
+        ("--importance", _choices(PruneConfig, "importance")),
+    ],
+)
+def test_help_names_every_choice(option, choices):
+    """The help spells them out, because importing what knows them takes too long."""
+    search = typer.main.get_command(main.app).commands["search"]
+    said = next(parameter.help for parameter in search.params if option in parameter.opts)
+    assert set(choices) <= set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", said))

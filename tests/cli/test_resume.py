@@ -42,7 +42,7 @@ def test_a_search_killed_and_interrupted_equals_an_uninterrupted_one(tiny, finis
     """Network, graph and calibration are those of the finished run: only the search is done anew."""
     whole, broken = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("whole", "broken"))
     alone = tmp_path / "alone.toml"
-    alone.write_text(tiny.read_text(encoding="utf-8").replace("[search]", "[search]\nagent = \"ddpg\""))
+    alone.write_text(tiny.read_text(encoding="utf-8").replace("[search]", '[search]\nagent = "ddpg"'))
     line = ["search", "--config", str(alone), "--macs", "0.6", "--episodes", "16", "--update"]
     (broken / "trials.jsonl").unlink()  # of the latency search
     code, _ = stop_after(start(line, broken), broken, 2, signal.SIGKILL)
