@@ -273,6 +273,10 @@ def _expand(node: Node, x: Tensor, shape: Tensor) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, shape.tolist()))  # type: ignore[no-untyped-call]
 
 
+def _shape(node: Node, x: Tensor) -> Tensor:
+    return torch.tensor(x.shape[node.get("start", 0) : node.get("end", None)], dtype=torch.int64)
+
+
 def _depth_to_space(node: Node, x: Tensor) -> Tensor:
     if node.get("mode", "DCR") == "CRD":
         return functional.pixel_shuffle(x, node.get("blocksize", 1))
@@ -331,6 +335,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "Max": _chain(torch.maximum),
         "MaxPool": _max_pool,
         "Min": _chain(torch.minimum),
+        "Mod": lambda node, x, y: torch.fmod(x, y) if node.get("fmod", 0) else torch.remainder(x, y),
         "PRelu": _prelu,
         "Pad": _pad,
         "ReduceL2": _reduction(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),
@@ -339,6 +344,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "ReduceMin": _reduction(torch.amin),
         "ReduceSum": _reduction(_sum),
         "Reshape": _reshape,
+        "Shape": _shape,
         "Slice": _slice,
         "Softmax": _softmax,
         "Softplus": lambda node, x: functional.softplus(x),
