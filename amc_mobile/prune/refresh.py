@@ -1,0 +1,242 @@
+"""The last repair: layer after layer learns from what really arrives in the pruned network.
+
+The search repairs every layer as if all others were whole, so that one Gram matrix serves every policy. Once the
+policy is known, the layers are walked in order of execution: each is refitted from the inputs that the pruned, already
+refreshed network gives it, to the outputs of the original network at the same places (He, Zhang and Sun, Channel
+pruning, ICCV 2017, section 3.2). Where a layer's output is added to a shortcut, its target is the original sum minus
+what now arrives on the shortcut, so that the errors of the stream do not pile up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve
+
+from amc_mobile.device.protocol import Progress
+from amc_mobile.graph.traced import Channels, TracedGraph, Weights
+from amc_mobile.prune.gram import draw, input_rows, window_of
+from amc_mobile.prune.layout import Array, Problem, by_weight, from_matrix, problems, to_matrix
+from amc_mobile.prune.least_squares import absolute_ridge, factorise
+from amc_mobile.prune.moments import WIDEST_GRAM
+from amc_mobile.prune.patches import linear_rows
+from amc_mobile.prune.segments import Runner, Segment, Take, Tensor, segments
+
+_RIDGES = (1, 10, 100, 1e3, 1e4)  # times the ridge asked for: of these, held-out images choose one for each layer
+_HELD_OUT = 4  # every fourth part of the images: the last one
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a layer must imitate: the tensor `made` of the original, less `skip` of the pruned one if there is one."""
+
+    made: str
+    skip: str | None
+
+
+def refresh(
+    traced: TracedGraph,
+    channels: Channels,
+    weights: Weights | None,
+    images: Tensor,
+    *,
+    points_per_image: int,
+    ridge: float,
+    seed: int,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Refreshed weights and biases of the network pruned to `channels`, by initialiser name, in their sliced shapes.
+
+    Args:
+        weights: the repaired weights to start from, as Reconstructor gives them; what is not refreshed stays.
+        images: calibration images, preprocessed, (N, C, H, W).
+        points_per_image: sampled output positions of a layer per image.
+        ridge: the least pull towards the weights of before, relative to the mean diagonal of the inputs' moments. A
+            part of the images chooses, layer by layer, between this and stronger ones.
+
+    Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are.
+    """
+    walk = _Walk(traced, channels, weights or {}, images, (points_per_image, ridge, seed), threads)
+    parts = segments(traced.model, len(images))
+    for number, segment in enumerate(parts):
+        walk.do(segment)
+        if progress is not None:
+            progress(number + 1, len(parts), "refreshing the layers")
+    return walk.weights
+
+
+class _Walk:
+    """Both networks, as far as they have been run, side by side."""
+
+    def __init__(
+        self,
+        traced: TracedGraph,
+        channels: Channels,
+        weights: Weights,
+        images: Tensor,
+        settings: tuple[int, float, int],
+        threads: int | None,
+    ) -> None:
+        self.weights: dict[str, Array] = dict(weights)
+        self._traced, self._channels = traced, channels
+        self._original = Runner(traced.model, threads)
+        self._pruned = Runner(traced.slice(channels, weights), threads)
+        self._images = len(images)
+        self._before = self._after = images
+        self._points, self._ridge, self._seed = settings
+        self._nodes = {
+            name: (index, node) for index, node in enumerate(traced.model.graph.node) for name in node.output
+        }
+        grouped = by_weight(problems(traced, every=True)).values()
+        alone = [parts for parts in grouped if len(parts[0].layers) == 1]
+        self._problems = {
+            self._nodes[parts[0].layers[0].output][0]: parts
+            for parts in alone
+            if parts[0].matrix(traced).shape[0] <= WIDEST_GRAM and parts[0].layers[0].input in self._nodes
+        }
+        self._shapes = {item.name: str(item.type.tensor_type.shape) for item in traced.model.graph.value_info}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in traced.model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._targets = {index: self._target(parts[0]) for index, parts in self._problems.items()}
+
+    def do(self, segment: Segment) -> None:
+        """Refreshes the segment's layers and takes both networks to its end."""
+        here = [index for index in range(segment.first, segment.last) if index in self._problems]
+        takes = [Take(self._targets[index].made, self._outputs_at(index)) for index in here]
+        self._before, *made = self._original.run(segment, self._before, self._images, [Take(segment.exit), *takes])
+        for index, wanted in zip(here, made, strict=True):
+            self._refresh(segment, index, wanted)
+        (self._after,) = self._pruned.run(segment, self._after, self._images, [Take(segment.exit)])
+
+    def _refresh(self, segment: Segment, index: int, made: Tensor) -> None:
+        parts, skip = self._problems[index], self._targets[index].skip
+        layer, bias = parts[0].layers[0], parts[0].biases[0]
+        takes = [Take(layer.input, self._inputs_at(index)), *([Take(skip, self._outputs_at(index))] if skip else [])]
+        rows, *arrived = self._pruned.run(segment, self._after, self._images, takes)
+        stay = self._traced.positions(parts[0].weight, 1 - parts[0].axis, self._channels)
+        wanted = made[:, stay]
+        if skip:
+            wanted = wanted - arrived[0]
+        elif bias is not None and layer.bias is None:  # the bias is added by a node of its own
+            wanted = wanted + self._traced.weight(bias)[stay]
+        self._fit(parts, rows, wanted)
+
+    def _fit(self, parts: tuple[Problem, ...], rows: Tensor, wanted: Tensor) -> None:
+        """Puts the refreshed weight and bias of a layer in their places."""
+        weight, bias, axis = parts[0].weight, parts[0].biases[0], parts[0].axis
+        old = self._pruned.arrays[weight]
+        matrix = to_matrix(old, axis).astype(np.float64)
+        inputs, outputs = (np.split(np.arange(n), len(parts)) for n in (rows.shape[1], matrix.shape[1]))
+        answers = [
+            fitted(
+                rows[:, ins],
+                wanted[:, outs],
+                matrix[:, outs],
+                [self._ridge * factor for factor in _RIDGES],
+                intercept=bias is not None,
+                held_out=len(rows) // self._images * (self._images // _HELD_OUT),
+            )
+            for ins, outs in zip(inputs, outputs, strict=True)
+        ]
+        refreshed = from_matrix(np.concatenate([answer for answer, _ in answers], axis=1), axis, old.shape[2:])
+        self._put(weight, refreshed)
+        if bias is not None:
+            self._put(bias, np.concatenate([shift for _, shift in answers]))
+
+    def _put(self, name: str, array: Array) -> None:
+        shape = self._pruned.arrays[name].shape
+        self.weights[name] = self._pruned.arrays[name] = np.ascontiguousarray(array, np.float32).reshape(shape)
+
+    def _positions(self, index: int) -> NDArray[np.int64]:
+        """Sampled output positions of the layer, (N, P)."""
+        layer = self._problems[index][0].layers[0]
+        generator = np.random.default_rng([self._seed, index])
+        return draw(generator, self._images, math.prod(layer.out_hw), self._points)
+
+    def _inputs_at(self, index: int) -> Callable[[Tensor, int, int], Tensor]:
+        """What the layer reads at its positions, (N * P, K)."""
+        layer, positions = self._problems[index][0].layers[0], self._positions(index)
+        window = window_of(layer, self._nodes[layer.output][1])
+
+        def rows(tensor: Tensor, first: int, count: int) -> Tensor:
+            data = tensor.reshape(count, -1, tensor.shape[-1]) if layer.kind == "linear" else tensor
+            return input_rows(layer, window, data, positions[first : first + count])
+
+        return rows
+
+    def _outputs_at(self, index: int) -> Callable[[Tensor, int, int], Tensor]:
+        """A tensor like the layer's output at the same positions, (N * P, out)."""
+        layer, positions = self._problems[index][0].layers[0], self._positions(index)
+
+        def places(tensor: Tensor, first: int, count: int) -> Tensor:
+            own = positions[first : first + count]
+            if layer.kind == "linear":
+                return linear_rows(tensor.reshape(count, -1, tensor.shape[-1]), own)
+            flat = tensor.reshape(count, tensor.shape[1], -1).transpose(0, 2, 1)
+            return linear_rows(flat, own)
+
+        return places
+
+    def _target(self, problem: Problem) -> _Target:
+        """The sum with a shortcut that the layer's output goes straight into, or the layer's own output."""
+        readers = self._readers
+        tensor = problem.layers[0].output
+        own = self._nodes[tensor][0]
+        while len(readers.get(tensor, [])) == 1 and readers[tensor][0].op_type == "Add":
+            node = readers[tensor][0]
+            other = node.input[1] if node.input[0] == tensor else node.input[0]
+            if other in self._shapes and self._shapes.get(other) == self._shapes.get(tensor):
+                earlier = other not in self._nodes or self._nodes[other][0] < own
+                return _Target(node.output[0], other) if earlier else _Target(problem.layers[0].output, None)
+            if other != problem.biases[0]:
+                break
+            tensor = node.output[0]
+        return _Target(problem.layers[0].output, None)
+
+
+def fitted(
+    rows: Tensor, wanted: Tensor, weight: Array, ridges: Sequence[float], *, intercept: bool, held_out: int = 0
+) -> tuple[Array, Array]:
+    """The weight W (K, out) and bias (out,) that minimise |wanted - rows W - bias|^2 + ridge |W - weight|^2.
+
+    Ridges are relative to the mean diagonal of the moments; without an intercept the bias is zero. Of several ridges
+    that one is taken which, fitted without the last `held_out` rows, errs least on those.
+    """
+    count = len(rows) - held_out
+    seen, unseen = _moments(rows[:count], wanted[:count]), _moments(rows[count:], wanted[count:])
+    ridge = ridges[0]
+    if held_out and len(ridges) > 1:
+        errors = []
+        for candidate in ridges:
+            found, bias = _solved(seen, weight, candidate, intercept=intercept)
+            gap = wanted[count:] - rows[count:] @ found.astype(np.float32) - bias.astype(np.float32)
+            errors.append(float(np.square(gap, dtype=np.float64).sum()))
+        ridge = ridges[int(np.argmin(errors))]
+    return _solved((seen[0] + unseen[0], seen[1] + unseen[1]), weight, ridge, intercept=intercept)
+
+
+def _moments(rows: Tensor, wanted: Tensor) -> tuple[Array, Array]:
+    """[X 1]^T [X 1] and [X 1]^T Y, added in float64."""
+    x = np.ones((len(rows), rows.shape[1] + 1))
+    x[:, :-1] = rows
+    return x.T @ x, x.T @ wanted.astype(np.float64)
+
+
+def _solved(moments: tuple[Array, Array], weight: Array, ridge: float, *, intercept: bool) -> tuple[Array, Array]:
+    own, cross = moments
+    count = own[-1, -1]
+    gram, target = own[:-1, :-1], cross[:-1]
+    mean_x, mean_y = own[-1, :-1] / count, cross[-1] / count
+    if intercept:
+        gram, target = gram - count * np.outer(mean_x, mean_x), target - count * np.outer(mean_x, mean_y)
+    factor = factorise(gram, absolute_ridge(ridge, np.diagonal(gram)))
+    found = weight + cho_solve((factor, True), target - gram @ weight, check_finite=False)
+    return found, mean_y - mean_x @ found if intercept else np.zeros(weight.shape[1])
