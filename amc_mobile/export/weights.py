@@ -48,6 +48,21 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
     return arrays
 
 
+def freeze_unstored(module: nn.Module, model: onnx.ModelProto) -> None:
+    """Stops, in place, the training of parameters that the graph stores only computed into something else.
+
+    An example is the table of scores by relative position in a window attention: `folded_weights` cannot bring such
+    a parameter back into the graph. `model` is the module's exported graph.
+    """
+    metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
+    sources = metadata.get("amc.transposed", {}) | metadata.get("amc.stretched", {})
+    stored = {sources.get(tensor.name, tensor.name) for tensor in model.graph.initializer}
+    norms = set(metadata.get("amc.folded", {}).values())
+    for name, parameter in module.named_parameters():
+        if name not in stored and name.rpartition(".")[0] not in norms:
+            parameter.requires_grad_(False)
+
+
 def _affine(norm: nn.Module, name: str) -> Affine:
     """The batch normalisation's map in eval mode. Without affine parameters, gamma is 1 and beta 0."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:

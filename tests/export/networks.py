@@ -99,6 +99,20 @@ class RawParameters(nn.Module):
         return self.norm2(nn.functional.conv2d(x, self.second)).mean((2, 3))
 
 
+class Stretched(nn.Module):
+    """Parameters per channel that are used with further axes, and a table of which only what is picked is stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.slope = nn.Conv2d(3, 6, 3), nn.PReLU(6)
+        self.scale, self.table = nn.Parameter(torch.rand(6) + 0.5), nn.Parameter(torch.randn(4, 2))
+        self.register_buffer("picked", torch.tensor([3, 0, 2]))
+
+    def forward(self, x):
+        x = self.slope(self.conv(x)) * self.scale.view(1, -1, 1, 1)
+        return x.mean((2, 3)) + self.table[self.picked].flatten()
+
+
 class TwoAnswers(nn.Module):
     """Logits and a second head, of which only training makes use; and a chunk of the channels."""
 

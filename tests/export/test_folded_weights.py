@@ -12,24 +12,26 @@ from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import export, parity
-from amc_mobile.export.weights import folded_weights
+from amc_mobile.export.weights import folded_weights, freeze_unstored
 from tests.export.networks import (
     SHAPE,
     LinearNorm,
     PreActivation,
     RawParameters,
     SharedConvolution,
+    Stretched,
     Tokens,
     exported_tiny,
 )
 
 
 def changed(module):
-    """Every float tensor moved a little, variances kept positive."""
+    """Every float tensor moved a little but what is frozen, variances kept positive."""
     other = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(9)
-    for tensor in other.state_dict().values():
-        if tensor.is_floating_point():
+    frozen = {name for name, parameter in other.named_parameters() if not parameter.requires_grad}
+    for name, tensor in other.state_dict().items():
+        if tensor.is_floating_point() and name not in frozen:
             tensor.mul_(1 + 0.3 * torch.rand(tensor.shape, generator=generator))
     return other
 
@@ -51,6 +53,24 @@ def test_the_filled_graph_equals_the_changed_module(network):
     images = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
     assert parity(other, model, images) > 1e-3
     assert parity(other, filled(model, arrays), images) < 1e-6
+
+
+def test_what_the_graph_cannot_take_back_is_frozen():
+    module, model = exported_tiny(Stretched)
+    module = copy.deepcopy(module)
+    freeze_unstored(module, model)
+    assert [name for name, parameter in module.named_parameters() if not parameter.requires_grad] == ["table"]
+    other = changed(module)
+    images = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    assert parity(other, filled(model, folded_weights(other, model)), images) < 1e-6
+
+
+def test_folded_norms_and_transposed_weights_stay_trainable():
+    for network in (PreActivation, LinearNorm, RawParameters, Tokens):
+        module, model = exported_tiny(network)
+        module = copy.deepcopy(module)
+        freeze_unstored(module, model)
+        assert all(parameter.requires_grad for parameter in module.parameters())
 
 
 def test_the_same_arrays_as_a_new_export():
