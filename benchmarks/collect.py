@@ -85,7 +85,8 @@ def main(runs: list[str]) -> None:
     RAW.mkdir(exist_ok=True)
     for run in map(Path, runs):
         (RAW / f"{run.name}.json").write_text(json.dumps(facts(run), indent=1) + "\n", encoding="utf-8")
-    rows = [row(path.stem, read(path)) for path in sorted(RAW.glob("*.json"))]
+    found = {path.stem: read(path) for path in sorted(RAW.glob("*.json"))}
+    rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
     (HERE / "RESULTS.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
