@@ -38,7 +38,7 @@ def trace(session: Session, progress: Progress) -> None:
     from amc_mobile.profile.identity import structure_sha256
 
     sha256 = structure_sha256(session.original_onnx)
-    write_json(session.folder.graph, {"network": session.traced.network, "model_sha256": sha256})
+    write_json(session.folder.graph, {"network": session.network, "model_sha256": sha256})
 
 
 def check_slice(session: Session, channels: Channels) -> None:

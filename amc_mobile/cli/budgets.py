@@ -21,7 +21,7 @@ def budgets(session: Session) -> tuple[Budget, ...]:
 
     Where nothing is limited (accuracy-guaranteed search), it is the latency that is to become small.
     """
-    network, further = session.traced.network, further_tables(session.config)
+    network, further = session.network, further_tables(session.config)
     priced = tables(session)
     limits = [
         Budget(metric, amount.of(original_cost(network, metric, priced)))

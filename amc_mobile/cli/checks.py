@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amc_mobile.cli import fine_grained
 from amc_mobile.cli.budgets import further_tables
 from amc_mobile.cli.open_device import check_device_name
 from amc_mobile.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ def check(config: RunConfig) -> None:
     """Raises: ConfigError, DataError, DeviceError or TableError for what cannot work, in a fraction of a second."""
     check_device_name(config.device.name)
     check_model_file(config)
+    fine_grained.check(config)
     if config.profile.table is not None:
         from amc_mobile.cost.table import LatencyTable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amc_mobile.cli import bare_onnx
+from amc_mobile.cli import bare_onnx, fine_grained
 from amc_mobile.cli.budgets import budgets, search_settings, tables
 from amc_mobile.cli.explaining import chosen, explain_run, front_of
 from amc_mobile.cli.originals import check_parity
@@ -23,9 +23,10 @@ def search(session: Session, progress: Progress) -> None:
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
-    evaluator = PrunedEvaluator(session.pruner, session.evaluator("search"), session.config.search.reward)
+    pruner = session.sparse if session.fine_grained else session.pruner
+    evaluator = PrunedEvaluator(pruner, session.evaluator("search"), session.config.search.reward)
     run_search(
-        session.traced.network,
+        session.network,
         tables(session),
         evaluator,
         search_settings(session.config),
@@ -39,7 +40,7 @@ def search(session: Session, progress: Progress) -> None:
 
 
 def prune(session: Session, progress: Progress) -> None:
-    """policy.json: the widths, and the channels that stay in every group; weights.pt, repaired by least squares.
+    """policy.json: the widths, and the channels that stay in every group; weights.pt, repaired as it ships.
 
     A network that is only an ONNX file has no weights.pt: its weights are in model.onnx alone.
     """
@@ -47,24 +48,32 @@ def prune(session: Session, progress: Progress) -> None:
 
     policy = chosen(session)
     write_json(session.folder.why, explain_run(session, policy))
+    if session.fine_grained:
+        fine_grained.prune(session, policy)
+        return
     channels = session.pruner.channels(policy)
     if session.config.model.onnx is not None:
         save_policy(session.folder, session.entry, session.traced, channels)
         return
-    save(session.folder, _repaired(session, channels), session.entry, session.traced, channels)
+    save(session.folder, _repaired(session, channels, progress), session.entry, session.traced, channels)
 
 
 def finetune(session: Session, progress: Progress) -> None:
     """weights.pt: trained from the repaired network on, with the original as a teacher; without epochs as it is."""
+    from amc_mobile.export.weights import freeze_unstored
     from amc_mobile.prune.saved import save
     from amc_mobile.train.fit import fit
 
     config, folder = session.config, session.folder
+    if session.fine_grained:
+        fine_grained.finetune(session, progress)
+        return
     if config.model.onnx is not None:
         return
     channels = session.pruner.channels(session.policy())
-    module = _repaired(session, channels)
+    module = _repaired(session, channels, progress)
     if config.finetune.epochs > 0:
+        freeze_unstored(module, session.original_onnx)
         split = session.splits.train
         module = fit(
             module,
@@ -84,8 +93,11 @@ def export(session: Session, progress: Progress) -> None:
     from amc_mobile.export.weights import folded_weights
     from amc_mobile.prune.saved import load
 
+    if session.fine_grained:
+        fine_grained.export(session)
+        return
     policy = session.policy()
-    model = session.pruner.prune(policy)  # without training: the very network that the search judged
+    model = session.final(policy, progress)
     if session.config.model.onnx is not None:
         bare_onnx.check_slice(session, session.pruner.channels(policy))
         write_bytes(session.folder.model_onnx, model.SerializeToString())
@@ -98,10 +110,11 @@ def export(session: Session, progress: Progress) -> None:
     write_bytes(session.folder.model_onnx, model.SerializeToString())
 
 
-def _repaired(session: Session, channels: Channels) -> nn.Module:
+def _repaired(session: Session, channels: Channels, progress: Progress) -> nn.Module:
     from amc_mobile.prune.module import assign, slice_module
 
     module = slice_module(session.original, session.traced, channels)
-    if session.reconstructor is not None:
-        assign(module, session.reconstructor.weights(channels), session.traced)
+    weights = session.final_weights(channels, progress)
+    if weights is not None:
+        assign(module, weights, session.traced)
     return module

@@ -46,7 +46,7 @@ def explain_run(session: Session, policy: Policy) -> Reasons:
 
     priced, point = tables(session), session.config.prune.point
     settings = search_settings(session.config)
-    network = session.traced.network
+    network = session.network
     grids = build_walls(network, budgets(session), priced, settings).grids
     curves = read_curves(session.folder.sensitivity)
     kept_by = "the winner of the search" if point is None else f"trial {point}, chosen by hand"

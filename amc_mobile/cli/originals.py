@@ -45,7 +45,6 @@ def train(session: Session, progress: Progress) -> None:
 def export(session: Session, progress: Progress) -> None:
     """original.onnx and graph.json: the network as one graph, and what can be pruned in it."""
     from amc_mobile.export.to_onnx import export as to_onnx
-    from amc_mobile.graph.trace import trace
     from amc_mobile.profile.identity import structure_sha256
     from amc_mobile.prune.stubborn import pin_stubborn
 
@@ -54,8 +53,7 @@ def export(session: Session, progress: Progress) -> None:
     check_parity(session, "original", session.original, model)
     model = pin_stubborn(session.original, model)
     write_bytes(folder.original_onnx, model.SerializeToString())
-    network = trace(model, entry.name, session.config.model.skip).network
-    write_json(folder.graph, {"network": network, "model_sha256": structure_sha256(model)})
+    write_json(folder.graph, {"network": session.network, "model_sha256": structure_sha256(model)})
 
 
 def profile(session: Session, progress: Progress) -> None:
@@ -82,6 +80,8 @@ def calibrate(session: Session, progress: Progress) -> None:
     from amc_mobile.prune.gram import collect
 
     config = session.config
+    if session.fine_grained:
+        return  # weights are chosen by magnitude, and nothing is repaired
     images = session.splits.calibration.tensors(session.preprocessing)
     points = config.prune.points_per_image
     grams = collect(session.traced, images, points, seed=config.seed, threads=session.threads, progress=progress)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MEASURED = tuple(f"profile.{key}" for key in ("table", "carriers", "rounds", "warmups", "runs", "min_time_s"))
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
-_AFTER_SEARCH = ("point",)  # settings of the cut that the search does not know of
+_AFTER_SEARCH = ("point", "refresh")  # settings of the cut that the search does not know of
 _JUDGED = tuple(f"prune.{name}" for name in configuration.PruneConfig.model_fields if name not in _AFTER_SEARCH)
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
@@ -48,8 +48,8 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             "run the calibration images once for the least-squares repair",
             originals.calibrate,
             after=("graph",),
-            settings=(*_IMAGES, "prune.points_per_image"),
-            outputs=lambda folder: (folder.gram,),
+            settings=(*_IMAGES, "prune.points_per_image", "search.granularity"),
+            outputs=lambda folder: () if config.search.granularity == "weight" else (folder.gram,),
             extras=lambda folder: (folder.ranking,),
         ),
         Stage(
@@ -133,7 +133,7 @@ def _from_module(config: RunConfig) -> tuple[Stage, ...]:
             "export the network once to ONNX and find its channel groups",
             originals.export,
             after=("train",),
-            settings=("model.name", "model.skip"),
+            settings=("model.name", "model.skip", "search.granularity"),
             outputs=lambda folder: (folder.original_onnx, folder.graph),
             extras=lambda folder: (folder.parity,),
         ),
@@ -157,7 +157,7 @@ def _from_file() -> tuple[Stage, ...]:
             "find its channel groups",
             bare_onnx.trace,
             after=("train",),
-            settings=("model.name", "model.skip"),
+            settings=("model.name", "model.skip", "search.granularity"),
             outputs=lambda folder: (folder.graph,),
         ),
     )

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from amc_mobile.cli.console import note
 from amc_mobile.cli.open_device import open_device
+from amc_mobile.errors import GraphError
 from amc_mobile.runs import read_json
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 
     from amc_mobile.config import RunConfig
     from amc_mobile.cost.table import LatencyTable
-    from amc_mobile.device.protocol import Device
-    from amc_mobile.graph.traced import TracedGraph
-    from amc_mobile.models.evaluation import OnnxEvaluator
+    from amc_mobile.device.protocol import Device, Progress
+    from amc_mobile.graph.traced import Channels, TracedGraph, Weights
+    from amc_mobile.models.evaluation import BatchEvaluator
     from amc_mobile.models.preprocessing import Preprocessing
     from amc_mobile.models.splits import Splits
     from amc_mobile.models.zoo import ModelEntry
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from amc_mobile.prune.importance import Method, Ranking
     from amc_mobile.prune.pruner import Pruner
     from amc_mobile.prune.reconstruct import Reconstructor
+    from amc_mobile.prune.sparse import SparsePruner
     from amc_mobile.runs import RunFolder
-    from amc_mobile.types import Policy
+    from amc_mobile.types import NetworkGraph, Policy
 
 
 class Session:
@@ -37,6 +40,7 @@ class Session:
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         self.folder = folder
         self.config = config
+        self._refreshed: dict[bytes, Weights] = {}
 
     @property
     def threads(self) -> int:
@@ -140,16 +144,79 @@ class Session:
 
         return Pruner(self.traced, self.ranking, self.reconstructor)
 
-    def evaluator(self, part: Literal["search", "test"]) -> OnnxEvaluator:
-        """Scores networks on the search images, beside the original's own answers, or on the test images."""
-        from amc_mobile.models.evaluation import OnnxEvaluator
+    def final(self, policy: Policy, progress: Progress | None = None) -> onnx.ModelProto:
+        """The pruned network as it ships without training: with `final_weights`, or with zeros."""
+        if self.fine_grained:
+            return self.sparse.prune(policy)
+        channels = self.pruner.channels(policy)
+        return self.traced.slice(channels, self.final_weights(channels, progress))
+
+    def final_weights(self, channels: Channels, progress: Progress | None = None) -> Weights | None:
+        """Repaired weights, refreshed on the pruned network if the settings want it; None without any repair."""
+        if self.reconstructor is None:
+            return None
+        if not self.config.prune.refresh:
+            return self.reconstructor.weights(channels)
+        key = b"|".join(stay.tobytes() for stay in channels)
+        if key not in self._refreshed:
+            self._refreshed[key] = self._refresh(channels, self.reconstructor.weights(channels), progress)
+        return self._refreshed[key]
+
+    def _refresh(self, channels: Channels, weights: Weights, progress: Progress | None) -> Weights:
+        from amc_mobile.prune.refresh import refresh
+
+        settings = self.config.prune
+        return refresh(
+            self.traced,
+            channels,
+            weights,
+            self.splits.calibration.tensors(self.preprocessing),
+            points_per_image=settings.points_per_image,
+            ridge=settings.ridge,
+            seed=self.config.seed,
+            threads=self.threads,
+            progress=progress,
+        )
+
+    @cached_property
+    def sparse(self) -> SparsePruner:
+        """From a policy of the sparse view to the network with zeros."""
+        from amc_mobile.prune.sparse import SparsePruner
+
+        return SparsePruner(self.traced)
+
+    @property
+    def fine_grained(self) -> bool:
+        """Whether single weights become zero, instead of channels being removed."""
+        return self.config.search.granularity == "weight"
+
+    @property
+    def network(self) -> NetworkGraph:
+        """What the search decides about: channel groups, or the weights of every layer."""
+        return self.sparse.network if self.fine_grained else self.traced.network
+
+    def evaluator(self, part: Literal["search", "test"]) -> BatchEvaluator:
+        """Scores networks on the search images, beside the original's own answers, or on the test images.
+
+        The search runs on what `search.evaluator` says. What torch does not know, ONNX Runtime runs, unless torch was
+        asked for by name.
+        """
+        from amc_mobile.models.evaluation import open_evaluator
 
         split = self.splits.search if part == "search" else self.splits.test
-        images = split.tensors(self.preprocessing)
-        plain = OnnxEvaluator(images, split.labels, self.threads)
+        images, labels = split.tensors(self.preprocessing), split.labels
         if part == "test":
-            return plain
-        return OnnxEvaluator(images, split.labels, self.threads, plain.logits(self.original_onnx))
+            return open_evaluator(images, labels, self.threads, name="onnxruntime")
+        name = self.config.search.evaluator
+        try:
+            reference = open_evaluator(images, labels, self.threads, name=name).logits(self.original_onnx)
+        except GraphError as error:
+            if name != "auto":
+                raise
+            note(f"ONNX Runtime evaluates, on the CPU: {error}")
+            name = "onnxruntime"
+            reference = open_evaluator(images, labels, self.threads, name=name).logits(self.original_onnx)
+        return open_evaluator(images, labels, self.threads, reference, name)
 
     @property
     def model_sha256(self) -> str:

@@ -91,7 +91,7 @@ def gather(folder: RunFolder) -> Facts:
         table=None if sources.table is None else sources.table.validation,
         conditions=tuple(_conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
-        notes=verdict.honesty_notes(accuracy, search, speed, budget),
+        notes=(*_fine_grained_notes(sources), *verdict.honesty_notes(accuracy, search, speed, budget)),
         missing=tuple(_missing(sources)),
         commands=sources.summary.commands,
         config_text=sources.config_text,
@@ -104,6 +104,15 @@ def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetF
     if config is None or config.search.protocol != "accuracy" or config.budget.limits() or config.budget.also:
         return budgets
     return budgets[1:]
+
+
+def _fine_grained_notes(sources: Sources) -> Iterator[str]:
+    if sources.fine_grained:
+        yield (
+            "Fine-grained pruning: MACs and parameters count the weights that are not zero. The network keeps its "
+            "shape and its file its size, and ONNX Runtime computes with the zeros all the same: it is not faster. "
+            "What profits are hardware and formats made for sparse weights."
+        )
 
 
 def _device(sources: Sources) -> DeviceInfo | None:

@@ -26,7 +26,7 @@ def draw(facts: Facts) -> tuple[Picture, ...]:
     structure, search = facts.structure, facts.search
     pictures: list[Picture] = []
     if any(group.kept is not None for group in structure.groups):
-        pictures.append(widths(structure.groups))
+        pictures.append(widths(structure.groups, structure.unit))
     if any(layer.after_us is not None for layer in structure.layers):
         pictures.append(layer_latencies(structure.layers))
     if search is not None:
@@ -43,18 +43,18 @@ def draw(facts: Facts) -> tuple[Picture, ...]:
 # ------------------------------------------------------------------------------------------------------------- bars
 
 
-def widths(groups: Sequence[GroupRow]) -> Picture:
-    """Channels of every prunable group: original and kept."""
+def widths(groups: Sequence[GroupRow], unit: str = "channels") -> Picture:
+    """Channels (or weights) of every prunable group: original and kept."""
     shown = groups[:_MOST_BARS]
-    title = "Channels of every group"
+    title = f"{unit.capitalize()} of every group"
     kept, total = sum(group.kept or 0 for group in groups), sum(group.channels for group in groups)
     text = (
         f"Paired bars for {len(shown)} of {len(groups)} prunable groups, in order of execution. "
-        f"{kept:,} of {total:,} channels stay ({say.percent(kept / total)})."
+        f"{kept:,} of {total:,} {unit} stay ({say.percent(kept / total)})."
         f"{_IN_THE_TABLE if len(shown) < len(groups) else ''}"
     )
     before, after = [float(group.channels) for group in shown], [float(group.kept or 0) for group in shown]
-    svg = _paired_bars("widths", title, text, [group.name for group in shown], before, after, "channels")
+    svg = _paired_bars("widths", title, text, [group.name for group in shown], before, after, unit)
     return Picture("widths", title, text, svg, _BEFORE_AFTER)
 
 

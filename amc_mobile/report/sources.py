@@ -71,6 +71,11 @@ class Sources:
     reasons: Reasons | None
     summary: Summary
 
+    @property
+    def fine_grained(self) -> bool:
+        """Whether single weights are zero, instead of channels gone."""
+        return self.config is not None and self.config.search.granularity == "weight"
+
 
 def read_sources(folder: RunFolder) -> Sources:
     """Reads a run folder. Raises: RunFolderError if graph.json is missing or any file is damaged."""

@@ -55,6 +55,7 @@ class StructureFacts:
     pinned: tuple[PinnedRow, ...]
     layers: tuple[LayerRow, ...]
     rest_us: float | None  # what the table charges outside layers
+    unit: str = "channels"  # what the groups' widths count
 
 
 def structure_facts(sources: Sources) -> StructureFacts:
@@ -65,6 +66,7 @@ def structure_facts(sources: Sources) -> StructureFacts:
         pinned=tuple(_pinned_row(group) for group in network.groups if not group.prunable),
         layers=tuple(_layer_row(layer, sources) for layer in network.layers),
         rest_us=None if table is None else float(table.rest_us),
+        unit="kernels of weights" if sources.fine_grained else "channels",
     )
 
 
@@ -79,7 +81,7 @@ def _pinned_row(group: ChannelGroup) -> PinnedRow:
 
 def _layer_row(layer: Layer, sources: Sources) -> LayerRow:
     kept = sources.kept
-    in_after, out_after = (None, None) if kept is None else width_function(layer, sources.network)(kept)
+    in_after, out_after = _widths(layer, sources)
     return LayerRow(
         name=layer.name,
         kind=layer.kind,
@@ -93,6 +95,15 @@ def _layer_row(layer: Layer, sources: Sources) -> LayerRow:
         before_us=_layer_us(layer, sources, layer.in_channels, layer.out_channels),
         after_us=_layer_us(layer, sources, in_after, out_after),
     )
+
+
+def _widths(layer: Layer, sources: Sources) -> tuple[int, int] | tuple[None, None]:
+    """Input and output channels after pruning; zeros change neither."""
+    if sources.kept is None:
+        return None, None
+    if sources.fine_grained:
+        return layer.in_channels, layer.out_channels
+    return width_function(layer, sources.network)(sources.kept)
 
 
 def _layer_us(layer: Layer, sources: Sources, inputs: int | None, outputs: int | None) -> float | None:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def fit(
     teacher: nn.Module | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Trains the module in place and returns it in eval mode.
 
@@ -54,6 +55,7 @@ def fit(
         progress: Called after every step.
         checkpoint: File that is written after every epoch; if it is there and belongs to this training, the training
             goes on from it. The caller removes it when the result is safe.
+        after_step: Called with the module after every step, to put right what the optimiser must not change.
 
     Raises:
         DataError: There are no images.
@@ -61,7 +63,7 @@ def fit(
     """
     if not len(images):
         raise DataError("there are no training images; leave some with data.train_images, or set finetune.epochs to 0")
-    run = _Run(module, images, labels, settings, seed=seed, teacher=teacher)
+    run = _Run(module, images, labels, settings, seed=seed, teacher=teacher, after_step=after_step)
     done = run.resume(checkpoint) if checkpoint is not None else 0
     try:
         for epoch in range(done, settings.epochs):
@@ -86,6 +88,7 @@ class _Run:
         *,
         seed: int,
         teacher: nn.Module | None,
+        after_step: Callable[[nn.Module], None] | None,
     ) -> None:
         states = [network.state_dict() for network in (module, teacher) if network is not None]
         self._identity = _identity(*states, images=images, labels=labels, settings=settings, seed=seed)
@@ -95,6 +98,7 @@ class _Run:
         self._settings = settings
         self._seed = seed
         self._teacher = teacher.eval() if teacher is not None and settings.distillation > 0 else None
+        self._after_step = after_step
         self._batch = min(settings.batch_size, len(images))
         self._steps = len(images) // self._batch  # per epoch
         self._optimiser = _optimiser(module, settings)
@@ -154,6 +158,8 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
+        if self._after_step is not None:
+            self._after_step(self._module)
         return float(loss.detach())
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
