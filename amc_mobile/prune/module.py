@@ -33,10 +33,15 @@ def slice_module(module: nn.Module, traced: TracedGraph, channels: Channels) -> 
     """
     small = copy.deepcopy(module).cpu()
     sliced = traced.slice(channels)
-    resize(small, _sliced_state(small, traced, channels))
-    set_pads(small, _graph_pads(small, sliced))
+    cut(small, traced, channels, sliced)
     _check(small, sliced, traced)
     return small
+
+
+def cut(module: nn.Module, traced: TracedGraph, channels: Channels, sliced: onnx.ModelProto) -> None:
+    """Removes channels from the module, in place and unchecked, as they are removed in the sliced graph."""
+    resize(module, _sliced_state(module, traced, channels))
+    set_pads(module, _graph_pads(module, sliced))
 
 
 def assign(module: nn.Module, weights: Weights, traced: TracedGraph) -> None:
