@@ -90,7 +90,7 @@ class TorchGraph:
 def _tensor(item: onnx.TensorProto, device: torch.device) -> Tensor:
     """A weight on the device; whole numbers stay on the host, because they say shapes and places."""
     array = torch.from_numpy(np.array(numpy_helper.to_array(item)))
-    if not array.is_floating_point():
+    if not array.is_floating_point() and array.dtype != torch.bool:
         return array
     weight = array.to(device)
     return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
