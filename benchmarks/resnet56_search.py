@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from amc_mobile.config import PruneConfig, SearchConfig
@@ -59,7 +58,9 @@ def measure(data: Path | None, shorten: int) -> dict[str, Any]:
     grams = collect(traced, setting.calibration, settings.points_per_image, seed=0, threads=CORES)
     ranking = rank(traced, settings.importance, grams)
     pruner = Pruner(traced, ranking, Reconstructor(traced, grams, settings.ridge, ranking))
-    evaluator = OnnxEvaluator(setting.search, answers(setting, traced.model), CORES)
+    reference = OnnxEvaluator(setting.search, np.zeros(IMAGES, np.int64), CORES).logits(traced.model)
+    labels = reference.argmax(axis=1) if setting.labels is None else setting.labels
+    evaluator = OnnxEvaluator(setting.search, labels, CORES, reference)
     one_off_s = time.perf_counter() - started
     config = SearchConfig()
     config = config.model_copy(
@@ -110,11 +111,3 @@ def synthetic() -> Setting:
     with torch.no_grad():
         module.train()(torch.from_numpy(pixels[IMAGES:]))
     return Setting(module.eval(), pixels[:IMAGES], None, pixels[IMAGES:])
-
-
-def answers(setting: Setting, model: onnx.ModelProto) -> np.ndarray:
-    """The labels, or what the unpruned network answers."""
-    if setting.labels is not None:
-        return setting.labels
-    logits = OnnxEvaluator(setting.search, np.zeros(IMAGES, np.int64), CORES).logits(model)
-    return logits.argmax(axis=1)
