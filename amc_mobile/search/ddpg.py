@@ -104,8 +104,8 @@ class DDPG:
         self.actor = Actor(features, config.hidden, self.generator)
         self.critic = Critic(features, config.hidden, self.generator)
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), config.actor_lr)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_lr)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), config.actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_lr, fused=True)
         self.replay = Replay(config.replay_per_layer * groups, features)
         self.baseline: float | None = None
 
@@ -130,7 +130,7 @@ class DDPG:
     def imitate(self, states: NDArray[np.float32], actions: NDArray[np.float32]) -> None:
         """Teaches the actor to answer `actions` (T,) in `states` (T, features), by least squares. Not in the paper."""
         seen, wanted = torch.from_numpy(states), torch.from_numpy(actions)[:, None]
-        optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR)
+        optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR, fused=True)
         for _ in range(_IMITATION_STEPS):
             _descend(optimiser, functional.mse_loss(self.actor(seen), wanted))
         self.target_actor.load_state_dict(self.actor.state_dict())
@@ -210,8 +210,10 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator, bound: float 
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step on what the optimiser holds. A loss that also leads through another net leaves that one alone."""
+    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward(inputs=held)  # type: ignore[no-untyped-call]
     optimiser.step()
 
 
