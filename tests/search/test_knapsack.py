@@ -93,7 +93,7 @@ def test_it_is_near_the_best_of_all_policies_and_nearer_than_greedy() -> None:
 
 @pytest.mark.parametrize("reach", [0.05, 0.2])
 def test_a_neighbourhood_confines_it(reach: float) -> None:
-    """No group is cut by more than the reach, or one step. What the cuts leave of the budget is spent where it helps."""
+    """No group is cut by more than the reach, or one step. What is left of the budget is spent where it helps."""
     walls = walls_of([160, 96, 160, 128, 96], 0.5)
     losses, start = losses_of(walls, [3.0, 0.1, 1.0, 0.3, 4.0]), opponents.uniform(walls)
     near, free = least_loss(walls, losses, start, reach), least_loss(walls, losses, start)
