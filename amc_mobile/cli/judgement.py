@@ -26,12 +26,13 @@ def evaluate(session: Session, progress: Progress) -> None:
     config, folder = session.config, session.folder
     networks: dict[str, Callable[[], onnx.ModelProto]] = {
         "original": lambda: session.original_onnx,
-        "pruned": lambda: session.pruner.prune(session.policy()),
+        "pruned": lambda: read_onnx(folder.model_onnx),  # the very network that ships
     }
     if config.finetune.epochs > 0:
+        networks["pruned"] = lambda: session.final(session.policy())
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
     if (uniform := _uniform(session)) is not None:
-        networks["uniform"] = lambda: session.pruner.prune(uniform)
+        networks["uniform"] = lambda: session.final(uniform)
     evaluator = session.evaluator("test")
     scores: dict[str, dict[str, float] | None] = {"finetuned": None, "uniform": None}
     for done, (name, network) in enumerate(networks.items()):

@@ -14,6 +14,8 @@ from amc_mobile.report.wording import METRIC_NAMES
 from amc_mobile.runs import RunFolder, read_json, read_trials
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from amc_mobile.config import RunConfig
 
 _PACKAGES = ("amc-mobile", "torch", "torchvision", "onnx", "onnxruntime", "numpy")
@@ -140,11 +142,23 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
     for trial in [result["best"], *beaten]:
         costs = [trial["cost"]["elsewhere_us"].get(each["device"], trial["cost"][each["metric"]]) for each in limits]
         spent = [say.in_metric(cost, each["metric"]) for cost, each in zip(costs, limits, strict=True)]
-        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]), *spent))
+        mark = "" if trial["score"]["images"] == result["best"]["score"]["images"] else " *"
+        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]) + mark, *spent))
     print_table([tuple(map(say.plain_ascii, row)) for row in rows])
+    _print_limits(result, limits)
+    if any(row[2].endswith("*") for row in rows):
+        print("*       given up when it could not win any more: an estimate on fewer images")
+    _print(f"next    amc prune {folder.root}; amc search ... --pareto and amc why {folder.root} tell more")
+
+
+def _print_limits(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> None:
+    """What the winner had to keep."""
+    if result["least_accuracy"] is not None:
+        first = _heading(limits[0])
+        _print(f"asked   least {first} with at least {say.percent(result['least_accuracy'])} on the search images")
+        return
     for each in limits:
         _print(f"budget  {_heading(each)} at most {say.in_metric(each['limit'], each['metric'])}, kept by all of them")
-    _print(f"next    amc prune {folder.root}")
 
 
 def show_comparison(folder: RunFolder, as_json: bool) -> None:

@@ -101,9 +101,10 @@ def gather(folder: RunFolder) -> Facts:
 def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetFacts, ...]:
     """The budgets that limit something: in an accuracy-guaranteed search the first may only name what is minimised."""
     config = sources.config
-    if config is None or config.search.protocol != "accuracy" or config.budget.limits() or config.budget.also:
+    if config is None or config.search.protocol != "accuracy" or config.budget.also:
         return budgets
-    return budgets[1:]
+    unlimited = not config.budget.limits() or budgets[0].share == 1.0
+    return budgets[1:] if budgets and unlimited else budgets
 
 
 def _fine_grained_notes(sources: Sources) -> Iterator[str]:
