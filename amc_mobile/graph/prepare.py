@@ -5,7 +5,6 @@ What comes out has only true activations on its edges: everything that does not 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -163,17 +162,30 @@ def _constant_value(node: onnx.NodeProto, arrays: Arrays, shapes: Shapes, model:
 
 
 def _unshare_vectors(graph: onnx.GraphProto, arrays: Arrays) -> None:
-    """Gives every node its own copy of a shared vector: exporters merge equal biases and shape constants."""
-    uses = Counter(name for node in graph.node for name in node.input)
+    """Gives every node its own copy of a shared vector: exporters merge equal biases and shape constants.
+
+    Nodes that share all of their parameters are one layer used twice, and keep sharing.
+    """
+    owners: dict[tuple[str, object], str] = {}  # (vector, who uses it) -> the name of its own copy
+    taken: set[str] = set()
     for number, node in enumerate(graph.node):
+        parameters = tuple(name for name in node.input if name in arrays and arrays[name].dtype.kind == "f")
         for position, name in enumerate(node.input):
-            if name in arrays and arrays[name].ndim == 1 and uses[name] > 1:
-                uses[name] -= 1
-                own = f"{name}@{node.name or number}"
-                while own in arrays:
-                    own += "'"
-                arrays[own] = arrays[name]
-                node.input[position] = own
+            if name not in arrays or arrays[name].ndim != 1:
+                continue
+            user = (node.op_type, parameters) if name in parameters else number
+            if (name, user) not in owners:
+                owners[name, user] = _own_name(name, node.name or str(number), arrays) if name in taken else name
+                taken.add(name)
+                arrays[owners[name, user]] = arrays[name]
+            node.input[position] = owners[name, user]
+
+
+def _own_name(vector: str, user: str, arrays: Arrays) -> str:
+    own = f"{vector}@{user}"
+    while own in arrays:
+        own += "'"
+    return own
 
 
 def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
