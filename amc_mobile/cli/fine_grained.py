@@ -60,6 +60,7 @@ def prune(session: Session, policy: Policy) -> None:
 
 def finetune(session: Session, progress: Progress) -> None:
     """weights.pt: trained with the zeros kept; without epochs as it is."""
+    from amc_mobile.export.weights import freeze_unstored
     from amc_mobile.train.fit import fit
 
     config, folder = session.config, session.folder
@@ -67,6 +68,7 @@ def finetune(session: Session, progress: Progress) -> None:
         return
     module, keep_zeros = _sparse(session, session.policy())
     if config.finetune.epochs > 0:
+        freeze_unstored(module, session.original_onnx)
         split = session.splits.train
         module = fit(
             module,
