@@ -91,7 +91,9 @@ def test_dataclasses_become_plain_json(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"costs": (Cost(1, 2, 3, None),)})
     assert json.loads(path.read_text(encoding="utf-8")) == {
-        "costs": [{"macs": 1, "params": 2, "bytes": 3, "latency_us": None}]
+        "costs": [
+            {"macs": 1, "params": 2, "bytes": 3, "latency_us": None, "memory_bytes": 0, "elsewhere_us": {}},
+        ]
     }
 
 
