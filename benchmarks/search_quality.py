@@ -2,11 +2,12 @@
 
     python benchmarks/search_quality.py --data FOLDER [--json] [--only mobilenet_v2] [--agents auto,ddpg] [--seeds 3]
 
-Networks and images are those of configs/*.toml: ResNet-20 and ResNet-56 (CIFAR-10) at 50 % MACs, MobileNet-V2
-(ImageNet images) at 70 % and 60 % MACs and at 70 % latency on this machine. Agents may evaluate EVALUATIONS different
-networks each, sensitivities included; "ddpg-400" is AMC as published with its 400 episodes, of which "ddpg" counts the
-first ones. What differs between seeds is the agent's chance; images and calibration are the same. Scores of policies
-that several agents ask for are taken over, and their seconds are counted for each of them.
+Networks and images are those of configs/*.toml, with fewer images to score on: ResNet-20 and ResNet-56 (CIFAR-10) at
+50 % MACs, MobileNet-V2 (ImageNet images) at 70 % and 60 % MACs and at 70 % latency on this machine. Agents may evaluate
+EVALUATIONS different networks each, sensitivities included; "ddpg-400" is AMC as published with its 400 episodes, of
+which "ddpg" counts the first ones (its other seeds end there, unless --published is given). What differs between seeds
+is the agent's chance; images and calibration are the same. Scores of policies that several agents ask for are taken
+over, and their seconds are counted for each of them.
 
 Everything lies in --work and is resumed from there. The raw result is written to benchmarks/raw/search_quality.json.
 """
@@ -41,7 +42,7 @@ from amc_mobile.search.run import search
 from amc_mobile.types import Policy, Score, Trial
 
 HERE = Path(__file__).parent
-EVALUATIONS = 200
+EVALUATIONS = 150
 PUBLISHED = 400  # episodes of AMC as published
 AGENTS = (
     *("uniform", "shallow", "deep", "random", "sensitivity", "greedy", "knapsack", "netadapt"),
@@ -61,18 +62,22 @@ class Setting:
     changes: dict[str, object]
 
 
+CIFAR: dict[str, object] = {"data.search_images": 500}
+FEWER: dict[str, object] = {"data.search_images": 300}  # of a network three times as deep
+IMAGENET: dict[str, object] = {"data.search_images": 150}
+
 SETTINGS = (
     Setting(
         "resnet20",
         "resnet56_cifar10.toml",
         "macs",
         0.5,
-        {"model.name": "resnet20", "model.weights": Path("cifar10_resnet20_jpegft.pt")},
+        CIFAR | {"model.name": "resnet20", "model.weights": Path("cifar10_resnet20_jpegft.pt")},
     ),
-    Setting("resnet56", "resnet56_cifar10.toml", "macs", 0.5, {}),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.7, {}),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.6, {}),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "latency", 0.7, {}),
+    Setting("resnet56", "resnet56_cifar10.toml", "macs", 0.5, FEWER),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.7, IMAGENET),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.6, IMAGENET),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "latency", 0.7, IMAGENET),
 )
 
 
@@ -90,37 +95,65 @@ class Row:
     test_accuracy: float
     evaluations: int
     seconds: float
+    cpu_seconds: float
     found_by: str
     cost_share: float  # of the budget
 
 
 class Shared:
-    """One network's evaluator, which remembers policies, and the seconds that remembering has saved."""
+    """One network's evaluator, which remembers policies, and the time (wall, CPU) that remembering has saved."""
 
     def __init__(self, inner: PolicyEvaluator) -> None:
         self._inner = inner
-        self._seconds: dict[tuple[int, ...], float] = {}
-        self.saved_s = 0.0
+        self._seconds: dict[tuple[int, ...], Clocks] = {}
+        self.saved = Clocks(0.0, 0.0)
 
     def evaluate(self, policy: Policy, to_beat: float | None = None) -> Score:
         """As the inner evaluator's."""
-        started = time.perf_counter()
+        started = now()
         score = self._inner.evaluate(policy, to_beat)
-        seconds = time.perf_counter() - started
-        before = self._seconds.get(policy.kept, 0.0)
-        self.saved_s += max(before - seconds, 0.0)
-        self._seconds[policy.kept] = max(before, seconds)
+        taken = now().since(started)
+        before = self._seconds.get(policy.kept, Clocks(0.0, 0.0))
+        if before.wall_s > taken.wall_s:
+            self.saved = self.saved.plus(before.since(taken))
+        else:
+            self._seconds[policy.kept] = taken
         return score
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Wall seconds, and CPU-seconds of all threads, which other work on the machine hardly changes."""
+
+    wall_s: float
+    cpu_s: float
+
+    def since(self, earlier: Clocks) -> Clocks:
+        """The difference."""
+        return Clocks(self.wall_s - earlier.wall_s, self.cpu_s - earlier.cpu_s)
+
+    def plus(self, other: Clocks) -> Clocks:
+        """The sum."""
+        return Clocks(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
+
+    def share(self, part: float) -> Clocks:
+        """A part of both."""
+        return Clocks(self.wall_s * part, self.cpu_s * part)
+
+
+def now() -> Clocks:
+    """Both clocks of this process."""
+    return Clocks(time.perf_counter(), time.process_time())
 
 
 class Laboratory:
     """One network under one budget, made ready: exported, profiled if latency counts, calibrated."""
 
-    def __init__(self, setting: Setting, data: Path, work: Path) -> None:
+    def __init__(self, setting: Setting, data: Path, work: Path, shared: dict[str, Shared]) -> None:
         config = configuration.load(HERE.parent / "configs" / setting.config)
         config = override(config, {**setting.changes, f"budget.{setting.metric}": setting.budget})
         config = override(with_data_folder(config, data), {"out": work / setting.network})
-        config = override(config, {"search.sensitivity_points": 3, "search.random_policies": 4, "profile.force": True})
+        config = override(config, {"search.sensitivity_points": 2, "search.random_policies": 4, "profile.force": True})
         self.setting = setting
         self.config: RunConfig = config
         stages = (
@@ -130,20 +163,21 @@ class Laboratory:
         )
         Pipeline(open_run(config, update=True), config).run(stages)
         self.session = Session(RunFolder(config.out), config)
-        reward = config.search.reward
-        self.evaluator = Shared(PrunedEvaluator(self.session.pruner, self.session.evaluator("search"), reward))
+        if setting.network not in shared:  # the same images and calibration under every budget
+            runs = self.session.evaluator("search")
+            shared[setting.network] = Shared(PrunedEvaluator(self.session.pruner, runs, config.search.reward))
+        self.evaluator = shared[setting.network]
         self.folder = config.out / f"{setting.metric}-{setting.budget}"
         self._test = self.session.evaluator("test")
         self._tested: dict[tuple[int, ...], float] = {}
 
-    def rows(self, agent: str, seed: int) -> Iterator[Row]:
-        """Runs one agent, and says what it found."""
-        published = agent == "ddpg"
+    def rows(self, agent: str, seed: int, *, published: bool = False) -> Iterator[Row]:
+        """Runs one agent, and says what it found. `published`: with all its episodes, if it is AMC as published."""
         limit = None if published else EVALUATIONS
         changes = {"agent": agent, "evaluations": limit, "episodes": PUBLISHED}
         config = search_settings(self.config).model_copy(update=changes)
         folder = RunFolder(self.folder / f"{agent}-{seed}").create()
-        started, saved = time.perf_counter(), self.evaluator.saved_s
+        started, saved = now(), self.evaluator.saved
         result = search(
             self.session.traced.network,
             tables(self.session),
@@ -155,13 +189,13 @@ class Laboratory:
             context={"model": self.session.model_sha256},
             progress=_progress(f"{self.setting.network} {self.setting.metric} {self.setting.budget} {agent} {seed}"),
         )
-        seconds = time.perf_counter() - started + self.evaluator.saved_s - saved
+        taken = now().since(started).plus(self.evaluator.saved.since(saved))
         if published:
             early, count = _first(folder, EVALUATIONS)
-            yield self._row("ddpg", seed, early, count, seconds * count / result.evaluations)
-        yield self._row("ddpg-400" if published else agent, seed, result.best, result.evaluations, seconds)
+            yield self._row("ddpg", seed, early, count, taken.share(count / result.evaluations))
+        yield self._row("ddpg-400" if published else agent, seed, result.best, result.evaluations, taken)
 
-    def _row(self, agent: str, seed: int, best: Trial, evaluations: int, seconds: float) -> Row:
+    def _row(self, agent: str, seed: int, best: Trial, evaluations: int, taken: Clocks) -> Row:
         setting = self.setting
         if best.kept not in self._tested:
             self._tested[best.kept] = self._test.score(self.session.pruner.prune(Policy(best.kept))).top1
@@ -177,7 +211,8 @@ class Laboratory:
             best.score.top1,
             self._tested[best.kept],
             evaluations,
-            round(seconds, 1),
+            round(taken.wall_s, 1),
+            round(taken.cpu_s, 1),
             f"{best.agent}, {best.phase}",
             round(spent, 4),
         )
@@ -195,12 +230,12 @@ def _first(folder: RunFolder, evaluations: int) -> tuple[Trial, int]:
     return max(counted, key=lambda trial: (trial.reward, -trial.score.kl)), len(seen)
 
 
-def _rows(laboratory: Laboratory, agent: str, seed: int) -> list[Row]:
+def _rows(laboratory: Laboratory, agent: str, seed: int, published: bool) -> list[Row]:
     """The agent's rows; of a benchmark that was interrupted, those that it has written down."""
     path = laboratory.folder / f"{agent}-{seed}.rows.jsonl"
     if path.exists():
         return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
-    rows = list(laboratory.rows(agent, seed))
+    rows = list(laboratory.rows(agent, seed, published=published))
     for row in rows:
         append_line(path, row)
     return rows
@@ -230,7 +265,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
             "agent": agent,
             **{
                 name: [round(statistics.mean(values), 4), round(statistics.pstdev(values), 4)]
-                for name in ("reward", "search_accuracy", "test_accuracy", "evaluations", "seconds")
+                for name in ("reward", "search_accuracy", "test_accuracy", "evaluations", "seconds", "cpu_seconds")
                 for values in [[getattr(row, name) for row in found]]
             },
         }
@@ -297,17 +332,19 @@ def main() -> None:
     parser.add_argument("--only", help="networks, comma-separated (default: all)")
     parser.add_argument("--agents", default=",".join(AGENTS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--published", action="store_true", help="all 400 episodes for every seed of ddpg")
     parser.add_argument("--work", type=Path, default=Path("runs/search_quality"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "search_quality.json")
     options = parser.parse_args()
     rows: list[Row] = []
+    shared: dict[str, Shared] = {}
     for setting in SETTINGS:
         if options.only and setting.network not in options.only.split(","):
             continue
-        laboratory = Laboratory(setting, options.data.resolve(), options.work)
+        laboratory = Laboratory(setting, options.data.resolve(), options.work, shared)
         for agent in options.agents.split(","):
             for seed in range(options.seeds):
-                rows += _rows(laboratory, agent, seed)
+                rows += _rows(laboratory, agent, seed, agent == "ddpg" and (seed == 0 or options.published))
                 print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
         write_json(options.raw, {"command": _command(options), "rows": [asdict(row) for row in rows], **summary(rows)})
     found = {"rows": [asdict(row) for row in rows], **summary(rows)}

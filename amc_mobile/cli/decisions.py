@@ -60,32 +60,17 @@ def prune(session: Session, progress: Progress) -> None:
 
 def finetune(session: Session, progress: Progress) -> None:
     """weights.pt: trained from the repaired network on, with the original as a teacher; without epochs as it is."""
-    from amc_mobile.export.weights import freeze_unstored
+    from amc_mobile.cli.training import trained
     from amc_mobile.prune.saved import save
-    from amc_mobile.train.fit import fit
 
-    config, folder = session.config, session.folder
     if session.fine_grained:
         fine_grained.finetune(session, progress)
         return
-    if config.model.onnx is not None:
+    if session.config.model.onnx is not None:
         return
     channels = session.pruner.channels(session.policy())
-    module = _repaired(session, channels, progress)
-    if config.finetune.epochs > 0:
-        freeze_unstored(module, session.original_onnx)
-        split = session.splits.train
-        module = fit(
-            module,
-            split.tensors(session.preprocessing),
-            split.labels,
-            config.finetune,
-            seed=config.seed,
-            teacher=session.original,
-            progress=progress,
-            checkpoint=folder.root / "finetune.partial",
-        )
-    save(folder, module, session.entry, session.traced, channels)
+    module = trained(session, _repaired(session, channels, progress), progress)
+    save(session.folder, module, session.entry, session.traced, channels)
 
 
 def export(session: Session, progress: Progress) -> None:

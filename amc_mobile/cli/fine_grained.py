@@ -60,28 +60,12 @@ def prune(session: Session, policy: Policy) -> None:
 
 def finetune(session: Session, progress: Progress) -> None:
     """weights.pt: trained with the zeros kept; without epochs as it is."""
-    from amc_mobile.export.weights import freeze_unstored
-    from amc_mobile.train.fit import fit
+    from amc_mobile.cli.training import trained
 
-    config, folder = session.config, session.folder
-    if config.model.onnx is not None:
+    if session.config.model.onnx is not None:
         return
     module, keep_zeros = _sparse(session, session.policy())
-    if config.finetune.epochs > 0:
-        freeze_unstored(module, session.original_onnx)
-        split = session.splits.train
-        module = fit(
-            module,
-            split.tensors(session.preprocessing),
-            split.labels,
-            config.finetune,
-            seed=config.seed,
-            teacher=session.original,
-            progress=progress,
-            checkpoint=folder.root / "finetune.partial",
-            after_step=keep_zeros,
-        )
-    save_weights(folder.weights, module)
+    save_weights(session.folder.weights, trained(session, module, progress, after_step=keep_zeros))
 
 
 def export(session: Session) -> None:
