@@ -5,20 +5,26 @@ policy is known, the layers are walked in order of execution: each is refitted f
 refreshed network gives it, to the outputs of the original network at the same places (He, Zhang and Sun, Channel
 pruning, ICCV 2017, section 3.2). Where a layer's output is added to a shortcut, its target is the original sum minus
 what now arrives on the shortcut, so that the errors of the stream do not pile up.
+
+Least squares on inputs that carry errors pulls its answers towards their mean, the more the fewer images there are,
+and layer after layer that can cost more than it repairs. So a part of the images is not fitted to: each layer's new
+weights stay only if the whole network's answers to those images come nearer to the original's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
+from scipy.special import log_softmax
 
 from amc_mobile.device.protocol import Progress
+from amc_mobile.graph.prepare import activations
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.prune.gram import draw, input_rows, window_of
 from amc_mobile.prune.layout import Array, Problem, by_weight, from_matrix, problems, to_matrix
@@ -27,8 +33,9 @@ from amc_mobile.prune.moments import WIDEST_GRAM
 from amc_mobile.prune.patches import linear_rows
 from amc_mobile.prune.segments import Runner, Segment, Take, Tensor, segments
 
-_RIDGES = (1, 10, 100, 1e3, 1e4)  # times the ridge asked for: of these, held-out images choose one for each layer
+_RIDGES = (1, 30)  # times the ridge asked for: the pulls towards the old weights that every layer is tried with
 _HELD_OUT = 4  # every fourth part of the images: the last one
+_MOST_HELD_OUT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,14 @@ def refresh(
         weights: the repaired weights to start from, as Reconstructor gives them; what is not refreshed stays.
         images: calibration images, preprocessed, (N, C, H, W).
         points_per_image: sampled output positions of a layer per image.
-        ridge: the least pull towards the weights of before, relative to the mean diagonal of the inputs' moments. A
-            part of the images chooses, layer by layer, between this and stronger ones.
+        ridge: the pull towards the weights of before, relative to the mean diagonal of the inputs' moments. Each layer
+            is also tried with a stronger one.
 
-    Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are.
+    Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are. So does
+    everything with fewer than four images.
     """
+    if len(images) < _HELD_OUT:
+        return dict(weights or {})
     walk = _Walk(traced, channels, weights or {}, images, (points_per_image, ridge, seed), threads)
     parts = segments(traced.model, len(images))
     for number, segment in enumerate(parts):
@@ -88,6 +98,7 @@ class _Walk:
         self._original = Runner(traced.model, threads)
         self._pruned = Runner(traced.slice(channels, weights), threads)
         self._images = len(images)
+        self._fitted = len(images) - min(len(images) // _HELD_OUT, _MOST_HELD_OUT)  # the first ones
         self._before = self._after = images
         self._points, self._ridge, self._seed = settings
         self._nodes = {
@@ -106,6 +117,10 @@ class _Walk:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._targets = {index: self._target(parts[0]) for index, parts in self._problems.items()}
+        self._end, self._answer_name = len(traced.model.graph.node), traced.model.graph.output[0].name
+        whole = Segment(activations(traced.model.graph)[0].name, self._answer_name, 0, self._end)
+        self._answers = self._held_out(self._original, whole, images).astype(np.float64)
+        self._error = self._distance(whole)
 
     def do(self, segment: Segment) -> None:
         """Refreshes the segment's layers and takes both networks to its end."""
@@ -127,33 +142,60 @@ class _Walk:
             wanted = wanted - arrived[0]
         elif bias is not None and layer.bias is None:  # the bias is added by a node of its own
             wanted = wanted + self._traced.weight(bias)[stay]
-        self._fit(parts, rows, wanted)
+        self._choose(parts, rows, wanted, Segment(segment.entry, self._answer_name, segment.first, self._end))
 
-    def _fit(self, parts: tuple[Problem, ...], rows: Tensor, wanted: Tensor) -> None:
-        """Puts the refreshed weight and bias of a layer in their places."""
+    def _choose(self, parts: tuple[Problem, ...], rows: Tensor, wanted: Tensor, rest: Segment) -> None:
+        """Puts new weights in their places if any of them brings the held-out answers nearer to the original's."""
+        names = [name for name in (parts[0].weight, parts[0].biases[0]) if name is not None]
+        count = len(rows) // self._images * self._fitted
+        own, cross = moments(rows[:count], wanted[:count])
+        best = {name: self._pruned.arrays[name] for name in names}
+        old = dict(best)
+        for factor in _RIDGES:
+            self._pruned.arrays.update(old)
+            for name, array in self._fit(parts, own, cross, self._ridge * factor).items():
+                self._pruned.arrays[name] = array
+            error = self._distance(rest)
+            if error < self._error:
+                self._error = error
+                best = {name: self._pruned.arrays[name] for name in names}
+                self.weights.update(best)
+        self._pruned.arrays.update(best)
+
+    def _fit(self, parts: tuple[Problem, ...], own: Array, cross: Array, ridge: float) -> dict[str, Array]:
+        """A layer's weight and bias from the moments of all its parts."""
         weight, bias, axis = parts[0].weight, parts[0].biases[0], parts[0].axis
         old = self._pruned.arrays[weight]
         matrix = to_matrix(old, axis).astype(np.float64)
-        inputs, outputs = (np.split(np.arange(n), len(parts)) for n in (rows.shape[1], matrix.shape[1]))
-        answers = [
-            fitted(
-                rows[:, ins],
-                wanted[:, outs],
-                matrix[:, outs],
-                [self._ridge * factor for factor in _RIDGES],
-                intercept=bias is not None,
-                held_out=len(rows) // self._images * (self._images // _HELD_OUT),
-            )
-            for ins, outs in zip(inputs, outputs, strict=True)
-        ]
-        refreshed = from_matrix(np.concatenate([answer for answer, _ in answers], axis=1), axis, old.shape[2:])
-        self._put(weight, refreshed)
+        inputs, outputs = (np.split(np.arange(n), len(parts)) for n in (len(own) - 1, matrix.shape[1]))
+        answers = []
+        for ins, outs in zip(inputs, outputs, strict=True):
+            rows = [*ins, len(own) - 1]
+            block = (own[np.ix_(rows, rows)], cross[np.ix_(rows, outs)])
+            answers.append(solved(block, matrix[:, outs], ridge, intercept=bias is not None))
+        whole = from_matrix(np.concatenate([answer for answer, _ in answers], axis=1), axis, old.shape[2:])
+        arrays = {weight: np.ascontiguousarray(whole, np.float32)}
         if bias is not None:
-            self._put(bias, np.concatenate([shift for _, shift in answers]))
+            shift = np.concatenate([shift for _, shift in answers])
+            arrays[bias] = shift.astype(np.float32).reshape(self._pruned.arrays[bias].shape)
+        return arrays
 
-    def _put(self, name: str, array: Array) -> None:
-        shape = self._pruned.arrays[name].shape
-        self.weights[name] = self._pruned.arrays[name] = np.ascontiguousarray(array, np.float32).reshape(shape)
+    def _held_out(self, runner: Runner, segment: Segment, data: Tensor) -> Tensor:
+        """A network's answers to the held-out images, from the segment's entry on."""
+        first = len(data) // self._images * self._fitted
+        (answers,) = runner.run(segment, data[first:], self._images - self._fitted, [Take(segment.exit)])
+        return answers
+
+    def _distance(self, rest: Segment) -> float:
+        """How far the pruned network's held-out answers are from the original's.
+
+        Mean KL divergence KL(original || pruned) of logits (N, classes), in nats; squared error of any other answer.
+        """
+        own, right = self._held_out(self._pruned, rest, self._after).astype(np.float64), self._answers
+        if own.ndim != 2:
+            return float(np.square(own - right).mean())
+        own, right = log_softmax(own, axis=1), log_softmax(right, axis=1)
+        return float(np.mean(np.sum(np.exp(right) * (right - own), axis=1)))
 
     def _positions(self, index: int) -> NDArray[np.int64]:
         """Sampled output positions of the layer, (N, P)."""
@@ -202,36 +244,19 @@ class _Walk:
         return _Target(problem.layers[0].output, None)
 
 
-def fitted(
-    rows: Tensor, wanted: Tensor, weight: Array, ridges: Sequence[float], *, intercept: bool, held_out: int = 0
-) -> tuple[Array, Array]:
-    """The weight W (K, out) and bias (out,) that minimise |wanted - rows W - bias|^2 + ridge |W - weight|^2.
-
-    Ridges are relative to the mean diagonal of the moments; without an intercept the bias is zero. Of several ridges
-    that one is taken which, fitted without the last `held_out` rows, errs least on those.
-    """
-    count = len(rows) - held_out
-    seen, unseen = _moments(rows[:count], wanted[:count]), _moments(rows[count:], wanted[count:])
-    ridge = ridges[0]
-    if held_out and len(ridges) > 1:
-        errors = []
-        for candidate in ridges:
-            found, bias = _solved(seen, weight, candidate, intercept=intercept)
-            gap = wanted[count:] - rows[count:] @ found.astype(np.float32) - bias.astype(np.float32)
-            errors.append(float(np.square(gap, dtype=np.float64).sum()))
-        ridge = ridges[int(np.argmin(errors))]
-    return _solved((seen[0] + unseen[0], seen[1] + unseen[1]), weight, ridge, intercept=intercept)
-
-
-def _moments(rows: Tensor, wanted: Tensor) -> tuple[Array, Array]:
-    """[X 1]^T [X 1] and [X 1]^T Y, added in float64."""
+def moments(rows: Tensor, wanted: Tensor) -> tuple[Array, Array]:
+    """[X 1]^T [X 1] and [X 1]^T Y of rows X (n, K) and targets Y (n, out), added in float64."""
     x = np.ones((len(rows), rows.shape[1] + 1))
     x[:, :-1] = rows
     return x.T @ x, x.T @ wanted.astype(np.float64)
 
 
-def _solved(moments: tuple[Array, Array], weight: Array, ridge: float, *, intercept: bool) -> tuple[Array, Array]:
-    own, cross = moments
+def solved(pair: tuple[Array, Array], weight: Array, ridge: float, *, intercept: bool) -> tuple[Array, Array]:
+    """The W (K, out) and bias (out,) that minimise |Y - X W - bias|^2 + ridge |W - weight|^2, from `moments`.
+
+    The ridge is relative to the mean diagonal of X^T X; without an intercept the bias is zero.
+    """
+    own, cross = pair
     count = own[-1, -1]
     gram, target = own[:-1, :-1], cross[:-1]
     mean_x, mean_y = own[-1, :-1] / count, cross[-1] / count

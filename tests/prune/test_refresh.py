@@ -15,7 +15,7 @@ from amc_mobile.prune import segments as cutting
 from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.prune.reconstruct import Reconstructor
-from amc_mobile.prune.refresh import fitted, refresh
+from amc_mobile.prune.refresh import moments, refresh, solved
 from amc_mobile.prune.segments import Runner, Take, segments
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, grams_of, images, residual, share
@@ -89,6 +89,7 @@ def test_the_last_layer_is_the_least_squares_solution_of_what_arrives():
     better = refreshed(traced, channels, weights, data, points_per_image=10_000, ridge=0.0)
     model = traced.slice(channels, better)
     model.graph.output.append(onnx.helper.make_tensor_value_info(model.graph.node[-1].input[0], 1, None))
+    data = data[:23]  # those that are fitted to
     arrived = torch.from_numpy(np.concatenate([outputs(model, x[None])[1] for x in data])).double()
     wanted = torch.from_numpy(np.concatenate([run(traced.model, x[None]) for x in data])).double()
     rows = torch.nn.functional.unfold(arrived, 3, padding=1).transpose(1, 2).flatten(0, 1)
@@ -192,10 +193,40 @@ def test_a_fit_without_intercept_is_pulled_to_the_old_weight():
     random = np.random.default_rng(0)
     rows, old = random.standard_normal((50, 4)).astype(np.float32), random.standard_normal((4, 2))
     wanted = (rows @ random.standard_normal((4, 2))).astype(np.float32)
-    exact, bias = fitted(rows, wanted, old, [0.0], intercept=False)
+    exact, bias = solved(moments(rows, wanted), old, 0.0, intercept=False)
     np.testing.assert_allclose(rows @ exact, wanted, atol=1e-5)
     assert not bias.any()
-    np.testing.assert_allclose(fitted(rows, wanted, old, [1e9], intercept=False)[0], old, atol=1e-6)
+    np.testing.assert_allclose(solved(moments(rows, wanted), old, 1e9, intercept=False)[0], old, atol=1e-6)
+
+
+def test_what_makes_the_answers_worse_is_not_taken():
+    """The images that are fitted to are noise of another kind: nothing learnt from them helps the others."""
+    traced = chain()
+    channels, weights = repaired(traced)
+    data = images(traced, 40)
+    data[:30] = 50.0 + 0.01 * data[:30]
+    better = refreshed(traced, channels, weights, data, ridge=0.0)
+    held_out = data[30:]
+    before, after = (divergence(traced, traced.slice(channels, own), held_out) for own in (weights, better))
+    assert after <= before
+
+
+def divergence(traced, model, data) -> float:
+    total = 0.0
+    for image in data:
+        right, own = (
+            torch.log_softmax(torch.from_numpy(run(network, image[None])).double(), dim=1)
+            for network in (traced.model, model)
+        )
+        total += float((right.exp() * (right - own)).sum())
+    return total
+
+
+def test_three_images_are_too_few():
+    traced = chain()
+    channels, weights = repaired(traced)
+    better = refreshed(traced, channels, weights, images(traced, 3))
+    assert all(np.array_equal(array, better[name]) for name, array in weights.items())
 
 
 def test_numbers_of_initialisers_stay():
