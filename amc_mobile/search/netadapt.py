@@ -24,9 +24,8 @@ def netadapt(problem: Problem) -> None:
     """
     walls, guaranteed, begun = problem.walls, problem.config.protocol == "accuracy", problem.spent
     allowed = problem.config.episodes if problem.left is None else problem.left
-    count = max(1, (allowed - 1) // len(walls.groups))
     limit = walls.smallest_cost if guaranteed else walls.limit
-    shrink = (limit / walls.full_cost) ** (1.0 / count)
+    shrink = (limit / walls.full_cost) ** (1.0 / _rounds(walls, limit, allowed))
     widths, target = walls.channels, walls.full_cost
     while walls.cost(widths) > limit:
         target = max(min(target, walls.cost(widths)) * shrink, limit)
@@ -40,6 +39,17 @@ def netadapt(problem: Problem) -> None:
             return
     if not guaranteed:
         problem.evaluate(AGENT, "opponent", walls.project(widths))
+
+
+def _rounds(walls: Walls, limit: float, allowed: int) -> int:
+    """As many rounds as fit, if as many groups propose in each of them as can in the first."""
+    fitting = 1
+    for count in range(2, allowed):
+        first = walls.full_cost * (limit / walls.full_cost) ** (1.0 / count)
+        if count * len(list(proposals(walls, walls.channels, first))) >= allowed:
+            break
+        fitting = count
+    return fitting
 
 
 def _best_of(problem: Problem, offers: list[Widths]) -> Widths:
