@@ -155,7 +155,7 @@ class SearchConfig(_Section):
     evaluations: int | None = Field(
         None, ge=1, description="at most so many networks are evaluated, sensitivities included; none: no limit"
     )
-    racing: bool = Field(True, description="stop evaluations that cannot win any more; never changes the winner")
+    racing: bool = Field(True, description="stop evaluations that cannot win any more; what is stopped never wins")
     evaluator: Literal["auto", "onnxruntime", "torch"] = Field(
         "auto", description="'auto': torch if there is a GPU, else ONNX Runtime on the CPU"
     )
@@ -199,6 +199,9 @@ class PruneConfig(_Section):
     reconstruct: bool = Field(True, description="refit by least squares what is left of every layer")
     points_per_image: int = Field(30, ge=1, description="sampled output positions per calibration image (paper: 10)")
     ridge: float = Field(1e-3, ge=0, description="relative to the Gram matrix's mean diagonal")
+    refresh: bool = Field(
+        True, description="refit the chosen network once more, layer after layer, from what really arrives in it"
+    )
     point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner of the search")
 
 
