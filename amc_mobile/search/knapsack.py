@@ -20,13 +20,13 @@ _ROUNDS = 8  # of taking the costs around the last solution
 
 
 def least_loss(walls: Walls, losses: Losses, start: Widths, reach: float = np.inf) -> Widths:
-    """The widths on the budget whose losses have the least sum; the best of all rounds, and of `start` if it is legal.
+    """The widths on the budget whose losses have the least sum; the best of all rounds.
 
     `reach` confines every width to (1 ± reach) times that of `start`; one step of the grid is always allowed. Bringing
     the solution onto the budget may go beyond.
     """
     allowed = [_within(grid, width, reach) for grid, width in zip(walls.grids, start, strict=True)]
-    widths, found = start, [start] if walls.holds(start) else []
+    widths, found = start, list[Widths]()
     for _ in range(_ROUNDS):
         here = walls.cost(widths)
         saved = [
@@ -61,7 +61,7 @@ def choose(losses: Losses, saved: Losses, to_save: float) -> list[int]:
     if beyond <= 0:
         return [int(loss.argmin()) for loss in losses]
     bins = [
-        np.minimum((values - floor) * (_BINS / beyond) + 1e-9, _BINS).astype(np.int64)
+        np.minimum((values - floor) / beyond * _BINS + 1e-9, _BINS).astype(np.int64)
         for values, floor in zip(saved, floors, strict=True)
     ]
     least = np.full(_BINS + 1, np.inf)  # least[b]: loss of the groups behind, which must save b bins or more

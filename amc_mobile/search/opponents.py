@@ -19,7 +19,7 @@ import numpy as np
 
 from amc_mobile.config import AgentName
 from amc_mobile.search.budget import Walls, Widths
-from amc_mobile.search.knapsack import least_loss
+from amc_mobile.search.knapsack import least_loss, loss_of
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.state import touched_layers
 
@@ -93,7 +93,8 @@ def greedy(walls: Walls, curves: Sequence[Curve]) -> Widths:
 def knapsack(walls: Walls, curves: Sequence[Curve]) -> Widths:
     """The least sum of single losses within the budget, by dynamic programming from the greedy solution."""
     losses = [np.array([curve.loss(width) for width in grid]) for curve, grid in zip(curves, walls.grids, strict=True)]
-    return least_loss(walls, losses, greedy(walls, curves))
+    start = greedy(walls, curves)
+    return min(least_loss(walls, losses, start), start, key=lambda widths: loss_of(walls, losses, widths))
 
 
 def _next_step(walls: Walls, curve: Curve, widths: Sequence[int], step: int, cost: float) -> tuple[float, int]:
