@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
 
-from amc_mobile.prune.moments import WIDEST_GRAM, Float, LayerGram
+from amc_mobile.prune.moments import WIDEST_GRAM, Float, LayerGram, Rows
 
 Columns = NDArray[np.int64]
 _LEAST_RIDGE = 1e-12  # keeps dead and duplicate columns solvable when no ridge is asked for
@@ -112,6 +112,29 @@ class RowRefit:
         shift = self._mean[pruned].astype(np.float32) @ self._weight[pruned] - self._mean[kept] @ change
         change += self._weight[kept]
         return change, shift
+
+
+def cross_moments(rows: Rows, wanted: Rows) -> tuple[Float, Float]:
+    """[X 1]^T [X 1] and [X 1]^T Y of rows X (n, K) and targets Y (n, out), added in float64."""
+    x = np.ones((len(rows), rows.shape[1] + 1))
+    x[:, :-1] = rows
+    return x.T @ x, x.T @ wanted.astype(np.float64)
+
+
+def fitted(pair: tuple[Float, Float], weight: Float, ridge: float, *, intercept: bool) -> tuple[Float, Float]:
+    """The W (K, out) and bias (out,) that minimise |Y - X W - bias|^2 + ridge |W - weight|^2, from `cross_moments`.
+
+    The ridge is relative to the mean diagonal of X^T X; without an intercept the bias is zero.
+    """
+    own, cross = pair
+    count = own[-1, -1]
+    gram, target = own[:-1, :-1], cross[:-1]
+    mean_x, mean_y = own[-1, :-1] / count, cross[-1] / count
+    if intercept:
+        gram, target = gram - count * np.outer(mean_x, mean_x), target - count * np.outer(mean_x, mean_y)
+    factor = factorise(gram, absolute_ridge(ridge, np.diagonal(gram)))
+    found = weight + cho_solve((factor, True), target - gram @ weight, check_finite=False)
+    return found, mean_y - mean_x @ found if intercept else np.zeros(weight.shape[1])
 
 
 def absolute_ridge(relative: float, diagonal: Float) -> float:

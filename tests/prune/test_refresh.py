@@ -13,9 +13,10 @@ from amc_mobile.graph.trace import trace
 from amc_mobile.models.digits_net import DigitsNet
 from amc_mobile.prune import segments as cutting
 from amc_mobile.prune.importance import keep, rank
+from amc_mobile.prune.least_squares import cross_moments, fitted
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.prune.reconstruct import Reconstructor
-from amc_mobile.prune.refresh import moments, refresh, solved
+from amc_mobile.prune.refresh import refresh
 from amc_mobile.prune.segments import Runner, Take, segments
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, grams_of, images, residual, share
@@ -193,10 +194,10 @@ def test_a_fit_without_intercept_is_pulled_to_the_old_weight():
     random = np.random.default_rng(0)
     rows, old = random.standard_normal((50, 4)).astype(np.float32), random.standard_normal((4, 2))
     wanted = (rows @ random.standard_normal((4, 2))).astype(np.float32)
-    exact, bias = solved(moments(rows, wanted), old, 0.0, intercept=False)
+    exact, bias = fitted(cross_moments(rows, wanted), old, 0.0, intercept=False)
     np.testing.assert_allclose(rows @ exact, wanted, atol=1e-5)
     assert not bias.any()
-    np.testing.assert_allclose(solved(moments(rows, wanted), old, 1e9, intercept=False)[0], old, atol=1e-6)
+    np.testing.assert_allclose(fitted(cross_moments(rows, wanted), old, 1e9, intercept=False)[0], old, atol=1e-6)
 
 
 def test_what_makes_the_answers_worse_is_not_taken():
