@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine_tables import engine_tables
+
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
 HEAD = """# Results
@@ -88,7 +90,8 @@ def main(runs: list[str]) -> None:
     found = {path.stem: read(path) for path in sorted(RAW.glob("*.json"))}
     rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
-    (HERE / "RESULTS.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    text = HEAD + "\n".join(lines) + "\n" + engine_tables(found)
+    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""The tables of RESULTS.md that are about the engine: what an episode costs, who searches best, what a refit brings.
+
+Called by collect.py. Each table comes from one file in raw/, and says which command made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def engine_tables(raw: Mapping[str, Any]) -> str:
+    """Markdown for those of the engine's raw files that are there, by their names."""
+    makers = {
+        "episode_cost": episode_cost,
+        "search_quality": search_quality,
+        "refit": refit,
+        "landing": landing,
+    }
+    return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
+
+
+def episode_cost(raw: Mapping[str, Any]) -> str:
+    """CPU-seconds of an episode, ours and the reference's procedure."""
+    found = raw["result"]
+    rows = [
+        (
+            name,
+            f"{found[name]['ours_cpu_s']:.3f}",
+            f"{found[name]['reference_cpu_s']:.2f}",
+            f"{found[name]['ratio']:.1f} x",
+            f"{found[name]['max_logit_diff']:.1e}",
+            f"{found[name]['argmax_agreement']:.0%}",
+        )
+        for name in ("B", "C")
+        if name in found
+    ]
+    head = ("workload", "ours, CPU-s", "reference's procedure, CPU-s", "ratio", "largest logit difference", "argmax")
+    text = _section("Cost of an episode", "python benchmarks/episode_cost.py --data FOLDER", [head, *rows])
+    seconds = found.get("resnet56_400_episodes_s")
+    return text + (
+        f"\n400 episodes of ResNet-56 with 5000 images: {seconds / 60:.1f} minutes on 2 cores.\n" if seconds else ""
+    )
+
+
+def search_quality(raw: Mapping[str, Any]) -> str:
+    """Every agent under every budget."""
+    head = ("network", "budget", "agent", "reward", "search top-1", "test top-1", "evaluations", "CPU-s")
+    rows = [
+        (
+            row["network"],
+            f"{row['budget']:.0%} {row['metric']}",
+            row["agent"],
+            *(_spread(row[name], ".3f") for name in ("reward", "search_accuracy", "test_accuracy")),
+            f"{row['evaluations'][0]:.0f}",
+            f"{row['cpu_seconds'][0]:.0f}",
+        )
+        for row in raw["table"]
+    ]
+    return _section("Who searches best", raw["command"], [head, *rows])
+
+
+def refit(raw: Mapping[str, Any]) -> str:
+    """Refitted against unrefitted networks."""
+    cells = {(r["network"], r["macs_share"], r["importance"], r["repair"]): r["top1"] for r in raw["rows"]}
+    keys = dict.fromkeys((network, share, method) for network, share, method, _ in cells)
+    rows = [
+        (
+            network,
+            f"{share:.2f}",
+            method or "original",
+            *(
+                f"{cells[network, share, method, repair]:.1%}" if (network, share, method, repair) in cells else "–"
+                for repair in ((None, "-", "-") if method is None else ("none", "gram", "gram+refresh"))
+            ),
+        )
+        for network, share, method in keys
+    ]
+    head = ("network", "MACs kept, uniform", "channel choice", "cut only", "least squares", "and refresh")
+    return _section("What a refit brings (test top-1)", "python benchmarks/refit.py --data FOLDER", [head, *rows])
+
+
+def landing(raw: Mapping[str, Any]) -> str:
+    """Where warm-up episodes land."""
+    head = ("network", "budget", "episodes", "within 97-100 %", "mean", "over")
+    episodes = f"{len(raw['landed_by_seed'])} x {raw['episodes']}"
+    row = (
+        raw["network"],
+        f"{raw['budget']:.0%} latency",
+        episodes,
+        f"{raw['landed']:.1%}",
+        f"{raw['mean']:.1%}",
+        str(raw["exceeded"]),
+    )
+    return _section("Where warm-up episodes land", "python benchmarks/landing.py", [head, row])
+
+
+def _section(title: str, command: str, rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    return f"\n## {title}\n\n`{command}`\n\n" + "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{values[0]:{form}} ± {values[1]:{form}}"
