@@ -131,6 +131,16 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def write(rows: Sequence[dict[str, Any]], command: str) -> None:
+    """Puts the rows into the raw file; those of networks that were not measured now stay if the command was the same."""
+    before = json.loads(RAW.read_text(encoding="utf-8")) if RAW.is_file() else {"command": "", "rows": []}
+    measured = {row["network"] for row in rows}
+    kept = [row for row in before["rows"] if row["network"] not in measured and before["command"] == command]
+    text = json.dumps({"command": command, "rows": [*kept, *rows]}, indent=1)
+    RAW.parent.mkdir(exist_ok=True)
+    RAW.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measures, prints, and writes the raw file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -146,10 +156,7 @@ def main() -> None:
             for row in measure(case, options.data, options.images, options.tests, get_args(Method)):
                 rows.append(row)
                 print(line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
-    if options.only is None:
-        RAW.parent.mkdir(exist_ok=True)
-        command = f"python benchmarks/refit.py --data FOLDER --images {options.images} --tests {options.tests}"
-        RAW.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+            write(rows, f"python benchmarks/refit.py --data FOLDER --images {options.images} --tests {options.tests}")
     if options.json:
         print(json.dumps({"rows": rows}))
 

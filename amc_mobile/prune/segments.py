@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from amc_mobile.errors import GraphError
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.prepare import activations
 
-_BATCH = 8
+_BATCH = 4  # small batches stay in the processor's cache
 _LARGEST_BYTES = 256 * 2**20  # of a tensor that is kept for all images: a larger one is made again from the last cut
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
@@ -64,7 +65,10 @@ def everything(tensor: Tensor, first: int, count: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Something of a tensor: `of(tensor, first, count)` of every batch, which holds images first..first + count - 1."""
+    """Something of a tensor: `of(tensor, first, count)` of every batch, which holds images first..first + count - 1.
+
+    It is called from several threads at once.
+    """
 
     tensor: str
     of: Callable[[Tensor, int, int], Tensor] = everything
@@ -88,8 +92,9 @@ class Runner:
         """What is taken from the segment's tensors, images along axis 0. `data` is its entry, for so many images."""
         wanted = sorted({take.tensor for take in takes if take.tensor != segment.entry})
         session = self._session(segment, wanted) if wanted else None
-        rows, parts = len(data) // images, [[] for _ in takes]  # type: tuple[int, list[list[Tensor]]]
-        for start in range(0, images, self._batch):
+        rows = len(data) // images
+
+        def taken(start: int) -> list[Tensor]:
             count = min(self._batch, images - start)
             batch = data[start * rows : (start + count) * rows]
             tensors = {segment.entry: batch}
@@ -99,9 +104,11 @@ class Runner:
                     batch = np.concatenate([batch, missing])
                 for name, tensor in zip(wanted, session.run(wanted, {segment.entry: batch}), strict=True):
                     tensors[name] = tensor[: len(tensor) // self._batch * count]
-            for take, part in zip(takes, parts, strict=True):
-                part.append(take.of(tensors[take.tensor], start, count))
-        return [np.concatenate(part) for part in parts]
+            return [take.of(tensors[take.tensor], start, count) for take in takes]
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            batches = list(pool.map(taken, range(0, images, self._batch)))
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
     def _session(self, segment: Segment, wanted: Sequence[str]) -> onnxruntime.InferenceSession:
         nodes = _needed(self._model.graph.node[segment.first : segment.last], set(wanted))
@@ -116,9 +123,8 @@ class Runner:
         versions = self._model.opset_import
         model = onnx.helper.make_model(graph, opset_imports=versions, ir_version=self._model.ir_version)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = 1  # every core runs batches of its own
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others may need the cores
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
