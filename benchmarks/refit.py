@@ -132,7 +132,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def write(rows: Sequence[dict[str, Any]], command: str) -> None:
-    """Puts the rows into the raw file; those of networks that were not measured now stay if the command was the same."""
+    """Puts the rows into the raw file; networks that were not measured now keep theirs, under the same command."""
     before = json.loads(RAW.read_text(encoding="utf-8")) if RAW.is_file() else {"command": "", "rows": []}
     measured = {row["network"] for row in rows}
     kept = [row for row in before["rows"] if row["network"] not in measured and before["command"] == command]
