@@ -330,21 +330,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with weights and images")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--only", help="networks, comma-separated (default: all)")
+    parser.add_argument("--only", help="mobilenet_v2 or mobilenet_v2:macs:0.7, comma-separated (default: all)")
     parser.add_argument("--agents", default=",".join(AGENTS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--published", action="store_true", help="all 400 episodes for every seed of ddpg")
-    parser.add_argument("--settings", help="as network:metric:budget, comma-separated (default: all)")
     parser.add_argument("--work", type=Path, default=Path("runs/search_quality"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "search_quality.json")
     options = parser.parse_args()
     rows: list[Row] = []
     shared: dict[str, Shared] = {}
     for setting in SETTINGS:
-        name = f"{setting.network}:{setting.metric}:{setting.budget}"
-        if options.only and setting.network not in options.only.split(","):
-            continue
-        if options.settings and name not in options.settings.split(","):
+        names = {setting.network, f"{setting.network}:{setting.metric}:{setting.budget}"}
+        if options.only and not names & set(options.only.split(",")):
             continue
         laboratory = Laboratory(setting, options.data.resolve(), options.work, shared)
         for agent in options.agents.split(","):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amc_mobile.cli import bare_onnx, fine_grained
+from amc_mobile.cli import bare_onnx
 from amc_mobile.cli.budgets import budgets, search_settings, tables
-from amc_mobile.cli.explaining import chosen, explain_run, front_of
+from amc_mobile.cli.explaining import decide, front_of
 from amc_mobile.cli.originals import check_parity
 from amc_mobile.runs import write_bytes, write_json
 
@@ -46,12 +46,7 @@ def prune(session: Session, progress: Progress) -> None:
     """
     from amc_mobile.prune.saved import save, save_policy
 
-    policy = chosen(session)
-    write_json(session.folder.why, explain_run(session, policy))
-    if session.fine_grained:
-        fine_grained.prune(session, policy)
-        return
-    channels = session.pruner.channels(policy)
+    channels = session.pruner.channels(decide(session))
     if session.config.model.onnx is not None:
         save_policy(session.folder, session.entry, session.traced, channels)
         return
@@ -63,9 +58,6 @@ def finetune(session: Session, progress: Progress) -> None:
     from amc_mobile.cli.training import trained
     from amc_mobile.prune.saved import save
 
-    if session.fine_grained:
-        fine_grained.finetune(session, progress)
-        return
     if session.config.model.onnx is not None:
         return
     channels = session.pruner.channels(session.policy())
@@ -78,9 +70,6 @@ def export(session: Session, progress: Progress) -> None:
     from amc_mobile.export.weights import folded_weights
     from amc_mobile.prune.saved import load
 
-    if session.fine_grained:
-        fine_grained.export(session)
-        return
     policy = session.policy()
     model = session.final(policy, progress)
     if session.config.model.onnx is not None:

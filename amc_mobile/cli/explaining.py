@@ -8,7 +8,7 @@ from amc_mobile.cli.budgets import budgets, search_settings, tables
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.errors import ConfigError
 from amc_mobile.report import wording as say
-from amc_mobile.runs import RunFolder, read_json, read_trials
+from amc_mobile.runs import RunFolder, read_json, read_trials, write_json
 from amc_mobile.types import Policy
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ def chosen(session: Session) -> Policy:
             f"{folder.root} has no trial {point}; --point takes one of 0..{len(trials) - 1}, best of {known}"
         )
     return Policy(trials[point].kept)
+
+
+def decide(session: Session) -> Policy:
+    """The policy that is cut; why.json says why it is as it is."""
+    policy = chosen(session)
+    write_json(session.folder.why, explain_run(session, policy))
+    return policy
 
 
 def explain_run(session: Session, policy: Policy) -> Reasons:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amc_mobile.cli.explaining import decide
 from amc_mobile.cli.originals import check_parity, save_weights
 from amc_mobile.errors import ConfigError
 from amc_mobile.runs import write_bytes, write_json
@@ -36,9 +37,9 @@ def check(config: RunConfig) -> None:
         )
 
 
-def prune(session: Session, policy: Policy) -> None:
+def prune(session: Session, progress: Progress) -> None:
     """policy.json: how many weights every layer keeps; weights.pt, with zeros, where there is a module."""
-    entry, network = session.entry, session.network
+    entry, network, policy = session.entry, session.network, decide(session)
     groups = [
         {"name": group.name, "channels": group.channels, "kept": kept}
         for group, kept in zip(network.groups, policy.kept, strict=True)
@@ -68,7 +69,7 @@ def finetune(session: Session, progress: Progress) -> None:
     save_weights(session.folder.weights, trained(session, module, progress, after_step=keep_zeros))
 
 
-def export(session: Session) -> None:
+def export(session: Session, progress: Progress) -> None:
     """model.onnx: the full-size graph with zeros and the weights that ship, checked against PyTorch if it can be."""
     from amc_mobile.export.from_onnx import answer_shape
     from amc_mobile.export.weights import folded_weights

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
-from amc_mobile.cli import bare_onnx, decisions, judgement, originals
+from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
@@ -32,6 +32,7 @@ _IMAGES = ("data", "model.mean", "model.std", "seed")
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
+    cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
         Stage(
@@ -64,7 +65,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
         Stage(
             "prune",
             "cut the network and repair it by least squares",
-            decisions.prune,
+            cut.prune,
             after=("search",),
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
@@ -73,7 +74,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
         Stage(
             "finetune",
             "train the pruned network",
-            decisions.finetune,
+            cut.finetune,
             after=("prune",),
             settings=(*_IMAGES, "finetune"),
             outputs=lambda folder: (folder.weights,) if config.model.onnx is None else (),
@@ -82,7 +83,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
         Stage(
             "export",
             "write the ONNX file that ships and check its answers",
-            decisions.export,
+            cut.export,
             after=("finetune",),
             settings=(),
             outputs=lambda folder: (folder.model_onnx,),

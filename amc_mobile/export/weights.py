@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from amc_mobile.errors import GraphError
 from amc_mobile.export.fold import Affine
+from amc_mobile.graph.prepare import note_of
 
 
 def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -23,12 +23,10 @@ def folded_weights(module: nn.Module, model: onnx.ModelProto) -> dict[str, np.nd
     out.
     Raises: GraphError if an array does not have the shape that the graph stores.
     """
-    metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
-    transposed: dict[str, str] = metadata.get("amc.transposed", {})
-    stretched: dict[str, str] = metadata.get("amc.stretched", {})
+    transposed, stretched, folded = _names(model)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
     parts = dict(module.named_modules())
-    for layer, norm in metadata.get("amc.folded", {}).items():
+    for layer, norm in folded.items():
         name = f"{layer}.weight" if f"{layer}.weight" in state else layer  # a raw parameter is its own layer
         weight, bias = _affine(parts[norm], norm).after(state[name], state.get(f"{layer}.bias"), axis=0)
         state |= {name: weight, f"{layer}.bias": bias}
@@ -54,13 +52,19 @@ def freeze_unstored(module: nn.Module, model: onnx.ModelProto) -> None:
     An example is the table of scores by relative position in a window attention: `folded_weights` cannot bring such
     a parameter back into the graph. `model` is the module's exported graph.
     """
-    metadata = {item.key: json.loads(item.value) for item in model.metadata_props if item.key.startswith("amc.")}
-    sources = metadata.get("amc.transposed", {}) | metadata.get("amc.stretched", {})
+    transposed, stretched, folded = _names(model)
+    sources = transposed | stretched
     stored = {sources.get(tensor.name, tensor.name) for tensor in model.graph.initializer}
-    norms = set(metadata.get("amc.folded", {}).values())
+    norms = set(folded.values())
     for name, parameter in module.named_parameters():
         if name not in stored and name.rpartition(".")[0] not in norms:
             parameter.requires_grad_(False)
+
+
+def _names(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Parameters by the initialisers that hold them transposed, or with further axes; batch norms by their layers."""
+    transposed, stretched, folded = (note_of(model, f"amc.{key}") for key in ("transposed", "stretched", "folded"))
+    return transposed or {}, stretched or {}, folded or {}
 
 
 def _affine(norm: nn.Module, name: str) -> Affine:

@@ -5,6 +5,7 @@ What comes out has only true activations on its edges: everything that does not 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,6 +61,11 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     bare.graph.input.extend(item for item in model.graph.input if item.name not in stored)
     bare.graph.output.extend(model.graph.output)
     return bare
+
+
+def note_of(model: onnx.ModelProto, key: str) -> Any:
+    """What the export noted in the graph's metadata under this key ("amc.folded", ...); None in a foreign file."""
+    return next((json.loads(item.value) for item in model.metadata_props if item.key == key), None)
 
 
 def activations(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

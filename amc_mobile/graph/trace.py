@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from onnx import numpy_helper
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.identities import Ids
 from amc_mobile.graph.liveness import moments
-from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, prepare, without_weights
+from amc_mobile.graph.prepare import Arrays, Shapes, activations, attributes, note_of, prepare, without_weights
 from amc_mobile.graph.rules import RULES
 from amc_mobile.graph.traced import AxisMap, GroupIndex, TracedGraph
 from amc_mobile.graph.walk import Pinned, RawLayer, RawProduct, Walk, layer_name
@@ -56,8 +55,7 @@ def trace(model: onnx.ModelProto, name: str, skip: Sequence[str] = ()) -> Traced
 
 
 def _pinned(model: onnx.ModelProto) -> list[Pinned]:
-    text = next((item.value for item in model.metadata_props if item.key == "amc.pinned"), "[]")
-    return [Pinned(layer, tuple(outputs), reason) for layer, outputs, reason in json.loads(text)]
+    return [Pinned(layer, tuple(outputs), reason) for layer, outputs, reason in note_of(model, "amc.pinned") or []]
 
 
 def _groups(walk: Walk) -> tuple[GroupIndex, tuple[ChannelGroup, ...]]:

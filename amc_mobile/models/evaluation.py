@@ -121,7 +121,7 @@ class OnnxEvaluator(BatchEvaluator):
 
     def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
         """Parts ahead are at work already, and given up when nobody asks for them."""
-        session, waiting = _session(model), iter(parts)
+        session, waiting = single_thread_session(model), iter(parts)
         if self._threads == 1:
             for part in waiting:
                 yield self._answer(session, part)
@@ -176,7 +176,7 @@ def _batch_size(images: Images) -> int:
     return max(1, min(_BATCH_BYTES // max(image_bytes, 1), _LARGEST_BATCH))
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def single_thread_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """A session of one thread, which several threads may run at once."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -102,9 +102,13 @@ class Judge:
     def _divergences(self, logits: NDArray[np.float64], here: slice) -> NDArray[np.float64]:
         if self._reference is None:
             return np.zeros(len(logits))
-        reference = self._reference[here]
-        sums: NDArray[np.float64] = np.sum(np.exp(reference) * (reference - log_softmax(logits, axis=1)), axis=1)
-        return np.maximum(sums, 0.0)  # rounding can make it less
+        return divergences(self._reference[here], logits)
+
+
+def divergences(reference: NDArray[np.float64], logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL(reference || softmax(logits)) of every row, nats, (N,). `reference` is log-probabilities (N, classes)."""
+    sums: NDArray[np.float64] = np.sum(np.exp(reference) * (reference - log_softmax(logits, axis=1)), axis=1)
+    return np.maximum(sums, 0.0)  # rounding can make it less
 
 
 def _finite(logits: NDArray[np.floating]) -> NDArray[np.float64]:

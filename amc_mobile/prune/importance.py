@@ -33,8 +33,8 @@ def rank(
 ) -> Ranking:
     """The channels of every group by importance; pinned groups keep their order.
 
-    * "reconstruction": what least squares cannot repair when the channel goes (elimination.py); by far the best where
-      layers are refitted, and the worse choice than "activation" where they are not. Takes seconds, needs `grams`.
+    * "reconstruction": what least squares cannot repair when the channel goes (elimination.py); made for layers
+      that are refitted, and a worse choice than "activation" where they are not. Takes seconds, needs `grams`.
     * "l1": the L1 norm of the consumers' weights per input channel (He et al. 2018).
     * "activation": as "l1", each weight times the root mean square of the input it meets; needs `grams`.
     * "taylor": activation times gradient of the loss (Molchanov et al. 2017); needs `images` and the PyTorch `module`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import parity
+from amc_mobile.graph.prepare import note_of
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.prune.heads import head_width, is_window_attention
 from amc_mobile.prune.resize import Pads, resize, set_pads, shortcuts
@@ -165,6 +165,4 @@ def _check(module: nn.Module, sliced: onnx.ModelProto, traced: TracedGraph) -> N
 
 def _metadata(traced: TracedGraph, key: str) -> dict[str, str]:
     """A mapping that the export left in the graph; empty for a foreign file."""
-    text = next((item.value for item in traced.model.metadata_props if item.key == key), "{}")
-    names: dict[str, str] = json.loads(text)
-    return names
+    return note_of(traced.model, key) or {}

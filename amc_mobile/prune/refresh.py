@@ -26,6 +26,7 @@ from scipy.special import log_softmax
 from amc_mobile.device.protocol import Progress
 from amc_mobile.graph.prepare import activations
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
+from amc_mobile.models.outcomes import divergences
 from amc_mobile.prune.gram import draw, input_rows, window_of
 from amc_mobile.prune.layout import Array, Problem, by_weight, from_matrix, problems, to_matrix
 from amc_mobile.prune.least_squares import cross_moments, fitted
@@ -206,8 +207,7 @@ class _Walk:
         own, right = self._held_out(self._pruned, rest, self._after).astype(np.float64), self._answers
         if own.ndim != 2:
             return float(np.square(own - right).mean())
-        own, right = log_softmax(own, axis=1), log_softmax(right, axis=1)
-        return float(np.mean(np.sum(np.exp(right) * (right - own), axis=1)))
+        return float(divergences(log_softmax(right, axis=1), own).mean())
 
     def _positions(self, index: int) -> NDArray[np.int64]:
         """Sampled output positions of the layer, (N, P)."""

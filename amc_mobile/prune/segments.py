@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.prepare import activations
+from amc_mobile.models.evaluation import single_thread_session
 
 _BATCH = 4  # small batches stay in the processor's cache
 _LARGEST_BYTES = 256 * 2**20  # of a tensor that is kept for all images: a larger one is made again from the last cut
@@ -122,10 +123,7 @@ class Runner:
         )
         versions = self._model.opset_import
         model = onnx.helper.make_model(graph, opset_imports=versions, ir_version=self._model.ir_version)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # every core runs batches of its own
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return single_thread_session(model)  # every core runs batches of its own
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import numpy as np
 import torch
 from torch import nn
 
 from amc_mobile.errors import GraphError
+from amc_mobile.graph.prepare import note_of
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.sparse import Masks, SparsePruner
 from amc_mobile.types import Policy
@@ -36,8 +36,7 @@ def zero_keeper(traced: TracedGraph, masks: Masks) -> ZeroKeeper:
 
     A batch norm that is folded in the graph scales whole filters: zeros stay zeros.
     """
-    text = next((item.value for item in traced.model.metadata_props if item.key == "amc.transposed"), "{}")
-    transposed: dict[str, str] = json.loads(text)
+    transposed: dict[str, str] = note_of(traced.model, "amc.transposed") or {}
     tensors = {}
     for name, mask in masks.items():
         own = mask.T if name in transposed else mask

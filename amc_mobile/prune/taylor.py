@@ -6,7 +6,6 @@ Molchanov et al., ICLR 2017 (eq. 8 without the normalisation per layer, which a 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from amc_mobile.errors import ConfigError
+from amc_mobile.graph.prepare import note_of
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.prune.layout import Problem, by_weight, problems
 
@@ -93,6 +93,5 @@ class _Watch:
 
 def _module_names(traced: TracedGraph) -> Callable[[str], str]:
     """From a weight of the graph to the dotted name of its module."""
-    text = next((item.value for item in traced.model.metadata_props if item.key == "amc.transposed"), "{}")
-    transposed: dict[str, str] = json.loads(text)
+    transposed: dict[str, str] = note_of(traced.model, "amc.transposed") or {}
     return lambda weight: transposed.get(weight, weight).removesuffix(".weight")

@@ -15,8 +15,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from amc_mobile.config import AgentName
-from amc_mobile.search import guided, local, opponents, sb3
+from amc_mobile.config import AgentName, SearchConfig
+from amc_mobile.search import guided, local, opponents, sb3, sensitivity
+from amc_mobile.search.budget import Walls
 from amc_mobile.search.episodes import Player
 from amc_mobile.search.netadapt import netadapt
 from amc_mobile.search.opponents import Maker
@@ -30,17 +31,17 @@ _HALVINGS = 6  # of the budget, in the search for the cheapest policy of one kin
 
 def ddpg(problem: Problem) -> None:
     """AMC as published: `episodes` episodes from nothing, one last episode without noise."""
-    player = Player(problem)
-    for _ in range(problem.config.episodes):
-        player.play()
-    player.finish()
+    _play(Player(problem))
 
 
 def ddpg_warm(problem: Problem) -> None:
     """The same, beginning from the policies that need no learning."""
     meet(problem)
-    player = Player(problem, warm=problem.trials)
-    for _ in range(problem.config.episodes):
+    _play(Player(problem, warm=problem.trials))
+
+
+def _play(player: Player) -> None:
+    for _ in range(player.episodes):
         player.play()
     player.finish()
 
@@ -51,10 +52,8 @@ def auto(problem: Problem) -> None:
     left = problem.config.episodes if problem.left is None else problem.left
     guided.descend(problem, int(problem.config.guided_share * left))
     rng = np.random.default_rng((problem.seed, len(problem.walls.groups), 1))
-    player = Player(problem, warm=problem.trials)
-    episodes = problem.config.episodes
-    for episode in range(episodes):
-        share = problem.config.local_share
+    player, share = Player(problem, warm=problem.trials), problem.config.local_share
+    for episode in range(player.episodes):
         if int((episode + 1) * share) > int(episode * share):
             player.learn_from(local.improve(problem, rng))
         else:
@@ -109,6 +108,21 @@ def alone(name: AgentName) -> Agent:
         propose(problem, name, makers[name])
 
     return agent
+
+
+def expected_evaluations(walls: Walls, config: SearchConfig) -> int:
+    """About how many networks the agent will have evaluated: for the progress line."""
+    single = sensitivity.evaluations(walls, config.sensitivity_points)
+    shapes, informed = opponents.by_shape(), opponents.by_sensitivity(())
+    met, episodes = single + len(shapes) + len(informed) + config.random_policies, config.episodes + 1
+    descent = int(config.guided_share * config.episodes)
+    wanted = {
+        **dict.fromkeys(shapes, 1),
+        **dict.fromkeys(informed, single + 1),
+        "ddpg-warm": met + episodes,
+        "auto": met + episodes + descent - descent % guided.rounds(walls),
+    }.get(config.agent, episodes)
+    return wanted if config.evaluations is None else min(wanted, config.evaluations)
 
 
 AGENTS: Mapping[AgentName, Agent] = MappingProxyType(

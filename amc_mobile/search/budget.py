@@ -218,7 +218,7 @@ class Walls:
                 for step, grid in enumerate(self.grids)
                 if filled[step] < grid[-1]
             ]
-            fitting = [(step, width) for step, width in raises if self._with(filled, step, width) <= self.limit]
+            fitting = [raised for raised in raises if self.cost(replaced(filled, *raised)) <= self.limit]
             if not fitting:
                 return tuple(filled)
             step, width = max(fitting, key=lambda pair: worth(*pair))
@@ -239,9 +239,6 @@ class Walls:
     def _scaled(self, proposal: Sequence[float], scale: float) -> Widths:
         return tuple(_nearest(grid, scale * width) for grid, width in zip(self.grids, proposal, strict=True))
 
-    def _with(self, widths: Sequence[int], step: int, width: int) -> float:
-        return self.cost([*widths[:step], width, *widths[step + 1 :]])
-
     def _unreachable(self, budget: Budget, min_keep_ratio: float, margin: float) -> str:
         metric = budget.metric
         kept_free = f" with a margin of {margin:.1%}" if margin else ""
@@ -254,6 +251,15 @@ class Walls:
             f"{in_words(self.full_cost, metric)}{kept_free}; "
             f"set {key} to {share:.3f} or more, or search.min_keep_ratio below {min_keep_ratio:g}"
         )
+
+
+def replaced(widths: Sequence[int], step: int, width: int) -> Widths:
+    """The widths with another one at `step`.
+
+    >>> replaced((8, 16, 24), 1, 12)
+    (8, 12, 24)
+    """
+    return (*widths[:step], width, *widths[step + 1 :])
 
 
 def _nearest(grid: Widths, wanted: float) -> int:

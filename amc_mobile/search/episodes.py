@@ -45,7 +45,8 @@ class Player:
         self._warm = bool(warm)
         self._episode = 0
         self._phase: Phase = "warmup"
-        self.warmup = min(problem.config.warmup_episodes, problem.config.episodes // 2)
+        self.episodes = problem.config.episodes
+        self.warmup = min(problem.config.warmup_episodes, self.episodes // 2)
         self.env = PruningEnv(problem.walls, self._states, lambda widths: problem.evaluate(AGENT, self._phase, widths))
         self.agent = DDPG(self._states.features, len(problem.walls.groups), problem.config, problem.seed)
         for trial in warm:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.search.knapsack import Losses, least_loss
 from amc_mobile.search.problem import Problem
 from amc_mobile.types import Score, Trial
@@ -78,7 +78,7 @@ def _scale(problem: Problem, centre: Widths, step: int, shape: NDArray[np.float6
     at = grid.index(centre[step])
     stride = max(1, round(len(grid) / _PROBE))
     beside = max(at - stride, 0) if at else min(at + stride, len(grid) - 1)
-    moved = (*centre[:step], grid[beside], *centre[step + 1 :])
+    moved = replaced(centre, step, grid[beside])
     found = problem.probe(moved, f"{AGENT}: slope of {problem.walls.groups[step].name}").kl - here.kl
     alone = float(shape[beside] - shape[at])
     return found / alone if abs(alone) > 1e-9 else 0.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, replaced
 
 Losses = Sequence[NDArray[np.float64]]  # for every group the loss at each width of its grid
 
@@ -30,7 +30,7 @@ def least_loss(walls: Walls, losses: Losses, start: Widths, reach: float = np.in
     for _ in range(_ROUNDS):
         here = walls.cost(widths)
         saved = [
-            np.array([here - walls.cost([*widths[:step], grid[place], *widths[step + 1 :]]) for place in places])
+            np.array([here - walls.cost(replaced(widths, step, grid[place])) for place in places])
             for step, (grid, places) in enumerate(zip(walls.grids, allowed, strict=True))
         ]
         chosen = choose([loss[places] for loss, places in zip(losses, allowed, strict=True)], saved, here - walls.limit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.search.problem import Problem
 
 AGENT = "netadapt"
@@ -68,7 +68,7 @@ def proposals(walls: Walls, widths: Widths, target: float) -> Iterator[Widths]:
     for step, grid in enumerate(walls.grids):
 
         def cut(width: int, step: int = step) -> Widths:
-            return (*widths[:step], width, *widths[step + 1 :])
+            return replaced(widths, step, width)
 
         narrower = [width for width in grid if width < widths[step]]
         fits = bisect_right(narrower, target, key=lambda width: walls.cost(cut(width)))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from amc_mobile.config import AgentName
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.search.knapsack import least_loss, loss_of
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.state import touched_layers
@@ -101,7 +101,7 @@ def _next_step(walls: Walls, curve: Curve, widths: Sequence[int], step: int, cos
     """Loss per cost saved, and width, of a group's next narrower width that saves anything; infinite at the end."""
     here = curve.loss(widths[step])
     for width in reversed([width for width in walls.grids[step] if width < widths[step]]):
-        saved = cost - walls.cost([*widths[:step], width, *widths[step + 1 :]])
+        saved = cost - walls.cost(replaced(widths, step, width))
         if saved > 0:
             return (curve.loss(width) - here) / saved, width
     return float("inf"), walls.smallest[step]

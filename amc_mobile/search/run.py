@@ -17,9 +17,9 @@ from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import BudgetError
 from amc_mobile.runs import RunFolder, plain, write_json
-from amc_mobile.search import guided, opponents, sensitivity
-from amc_mobile.search.agents import AGENTS
-from amc_mobile.search.budget import Walls, build_walls, in_words
+from amc_mobile.search import sensitivity
+from amc_mobile.search.agents import AGENTS, expected_evaluations
+from amc_mobile.search.budget import Walls, build_walls, in_words, replaced
 from amc_mobile.search.ddpg import one_thread
 from amc_mobile.search.episodes import AGENT
 from amc_mobile.search.evaluator import PolicyEvaluator
@@ -65,30 +65,12 @@ def search(
     return result
 
 
-def expected_evaluations(walls: Walls, config: SearchConfig) -> int:
-    """About how many networks the agent will have evaluated: for the progress line."""
-    alone = sensitivity.evaluations(walls, config.sensitivity_points)
-    met = alone + len(opponents.by_shape()) + len(opponents.by_sensitivity(())) + config.random_policies
-    episodes = config.episodes + 1
-    wanted = {
-        **dict.fromkeys(opponents.by_shape(), 1),
-        **dict.fromkeys(opponents.by_sensitivity(()), alone + 1),
-        "ddpg-warm": met + episodes,
-        "auto": met
-        + episodes
-        + int(config.guided_share * config.episodes) // guided.rounds(walls) * guided.rounds(walls),
-    }.get(config.agent, episodes)
-    return wanted if config.evaluations is None else min(wanted, config.evaluations)
-
-
 def fingerprint(
     walls: Walls, config: SearchConfig, budgets: Sequence[Budget], seed: int, context: Mapping[str, str]
 ) -> dict[str, str]:
     """Everything that the answers depend on, by name: settings in words, network and costs (tables) as digests."""
     one_narrower = [
-        walls.cost([*walls.channels[:step], width, *walls.channels[step + 1 :]])
-        for step, grid in enumerate(walls.grids)
-        for width in grid
+        walls.cost(replaced(walls.channels, step, width)) for step, grid in enumerate(walls.grids) for width in grid
     ]
     limits = ", ".join(f"{budget.metric}{budget.device and '@' + budget.device} {budget.limit!r}" for budget in budgets)
     return {

@@ -5,11 +5,13 @@ They are stock algorithms: the reward comes at the last step only and noise is n
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from amc_mobile.errors import ConfigError
+from amc_mobile.search.budget import Widths
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.problem import Problem
+from amc_mobile.types import Trial
 
 
 def ddpg(problem: Problem) -> None:
@@ -31,12 +33,10 @@ def _learn(problem: Problem, algorithm: str) -> None:
             f"agent sb3-{algorithm.lower()} needs stable-baselines3; type pip install 'amc-mobile[sb3]', or choose "
             "--agent auto"
         ) from error
-    import numpy as np
-
     config, steps = problem.config, len(problem.walls.groups)
     name, final = f"sb3-{algorithm.lower()}", False
 
-    def judge(widths: tuple[int, ...]) -> Any:
+    def judge(widths: Widths) -> Trial:
         return problem.evaluate(name, "final" if final else "explore", widths)
 
     env = PruningEnv(problem.walls, problem.states, judge)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from amc_mobile.runs import write_json
-from amc_mobile.search.budget import Walls, Widths
+from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.types import Score
 
 SCHEMA = 1
@@ -57,7 +57,7 @@ def measure(walls: Walls, probe: Probe, points: int) -> tuple[Curve, ...]:
     for step, group in enumerate(walls.groups):
         widths, losses = sample_widths(walls.grids[step], points), []
         for width in widths:
-            alone = (*walls.channels[:step], width, *walls.channels[step + 1 :])
+            alone = replaced(walls.channels, step, width)
             losses.append(probe(alone, f"sensitivity of {group.name} at {width} channels").kl)
         curves.append(Curve(group.name, (*widths, walls.channels[step]), (*losses, 0.0)))
     return tuple(curves)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amc_mobile.cost.formulas import layer_macs
-from amc_mobile.search.budget import Walls
+from amc_mobile.search.budget import Walls, replaced
 from amc_mobile.types import ChannelGroup, Layer, NetworkGraph
 
 State = NDArray[np.float32]
@@ -79,7 +79,7 @@ def _shape(walls: Walls, step: int) -> list[float]:
 
 
 def _shares(walls: Walls) -> list[float]:
-    alone = [[*walls.channels[:g], walls.smallest[g], *walls.channels[g + 1 :]] for g in range(len(walls.groups))]
+    alone = [replaced(walls.channels, step, smallest) for step, smallest in enumerate(walls.smallest)]
     price = walls.cost if walls.latency is None else lambda widths: walls.latency(walls.policy(widths).kept)
     full = price(walls.channels)
     return [1.0 - price(widths) / full for widths in alone]

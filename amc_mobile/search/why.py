@@ -15,6 +15,7 @@ from pathlib import Path
 from amc_mobile.cost.price import Tables, price
 from amc_mobile.errors import RunFolderError
 from amc_mobile.runs import read_json
+from amc_mobile.search.budget import replaced
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.types import ChannelGroup, Cost, NetworkGraph, Policy
 
@@ -74,7 +75,9 @@ def explain(
         curve, width = curves.get(group.name), kept[group.index]
 
         def change(base: Sequence[int], to: int) -> Change:
-            before, after = (price(network, Policy(widths), tables) for widths in (tuple(base), _at(base, group, to)))
+            before, after = (
+                price(network, Policy(widths), tables) for widths in (tuple(base), replaced(base, group.index, to))
+            )
             return _change(to, curve, base[group.index], before, after)
 
         above, below = bisect_right(grid, width), bisect_left(grid, width) - 1
@@ -100,10 +103,6 @@ def read_curves(path: Path) -> dict[str, Curve]:
         return {item["group"]: Curve(item["group"], tuple(item["widths"]), tuple(item["losses"])) for item in entries}
     except (KeyError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged; delete it, and what groups lose alone is not shown") from error
-
-
-def _at(base: Sequence[int], group: ChannelGroup, width: int) -> tuple[int, ...]:
-    return (*base[: group.index], width, *base[group.index + 1 :])
 
 
 def _change(to: int, curve: Curve | None, width: int, before: Cost, after: Cost) -> Change:
