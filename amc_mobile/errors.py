@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class AmcError(Exception):
     """A mistake the user can mend: unknown name, missing file, impossible budget. The command line prints one line."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import GraphError, first_line
 from amc_mobile.export.constants import drop_unused
 from amc_mobile.export.fold import fold_batch_norms
 from amc_mobile.graph.prepare import prepare, with_weights
@@ -51,5 +51,4 @@ def _answers(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
         name = session.get_inputs()[0].name
         return np.concatenate([np.asarray(session.run(None, {name: image[None]})[0]) for image in images])
     except Exception as error:  # ONNX Runtime's errors have no common root
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GraphError(f"ONNX Runtime cannot run the network ({reason}); export it again") from error
+        raise GraphError(f"ONNX Runtime cannot run the network ({first_line(error)}); export it again") from error

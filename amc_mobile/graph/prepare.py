@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import GraphError, first_line
 
 Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]
@@ -119,7 +119,7 @@ def _infer_shapes(plain: onnx.ModelProto, arrays: Arrays) -> onnx.ModelProto:
     try:
         inferred = onnx.shape_inference.infer_shapes(shown, data_prop=True)
     except Exception as error:
-        raise GraphError(f"not a usable ONNX graph: {_first_line(error)}; export it again from PyTorch") from error
+        raise GraphError(f"not a usable ONNX graph: {first_line(error)[:200]}; export it again from PyTorch") from error
     plain.graph.value_info.extend(inferred.graph.value_info)
     del plain.graph.output[:]
     plain.graph.output.extend(inferred.graph.output)
@@ -198,7 +198,3 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     return copy
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -21,7 +21,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import GraphError, first_line
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.models.outcomes import Judge, Outcomes
 from amc_mobile.types import Race, Score
@@ -163,11 +163,6 @@ def open_evaluator(
         if name == "torch" or device == "cuda":
             return TorchEvaluator(images, labels, device, reference_logits)
     return OnnxEvaluator(images, labels, threads, reference_logits)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _batch_size(images: Images) -> int:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import GraphError, first_line
 from amc_mobile.graph.prepare import activations
-from amc_mobile.models.evaluation import BatchEvaluator, Images, Places, first_line
+from amc_mobile.models.evaluation import BatchEvaluator, Images, Places
 from amc_mobile.models.torch_operators import OPERATORS, Node
 
 _BATCH = 256  # keeps a GPU busy; a CPU is better served by ONNX Runtime anyway

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import GraphError, first_line
 from amc_mobile.export.to_onnx import parity
 from amc_mobile.graph.prepare import note_of
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
@@ -157,8 +157,9 @@ def _check(module: nn.Module, sliced: onnx.ModelProto, traced: TracedGraph) -> N
     try:
         difference = parity(module, sliced, noise)
     except Exception as error:  # the user's own code may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise GraphError(f"the code of {name} does not run with fewer channels ({reason}); {advice}") from error
+        raise GraphError(
+            f"the code of {name} does not run with fewer channels ({first_line(error)}); {advice}"
+        ) from error
     if difference > _TOLERANCE:
         raise GraphError(f"the sliced {name} differs from its graph by {difference:.1e} of the largest logit; {advice}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from amc_mobile.errors import DataError, RunFolderError
+from amc_mobile.errors import DataError, RunFolderError, first_line
 from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.models.weights import read_state_dict
 from amc_mobile.models.zoo import ModelEntry, find
@@ -76,9 +76,9 @@ def load(root: Path | str) -> nn.Module:
         with torch.inference_mode():
             module(torch.zeros(1, *policy["input_shape"]))
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"{folder.weights} and {folder.policy.name} do not fit together ({reason}); type `amc prune` again"
+            f"{folder.weights} and {folder.policy.name} do not fit together ({first_line(error)}); "
+            "type `amc prune` again"
         ) from error
     return module
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from amc_mobile.report.sources import Sources
 from amc_mobile.search.front import front
+from amc_mobile.search.goal import WithinBudget, WithinLoss
 from amc_mobile.types import Budget, Cost, Metric, Trial
 
 Merit = Callable[[Trial], tuple[float, ...]]
@@ -156,21 +157,13 @@ def _agent_rows(
 
 
 def _merit_of(sources: Sources, metric: Metric) -> Merit:
-    """How the search ranked its trials: reward, then the smaller divergence.
-
-    Accuracy-guaranteed: the cheapest that keeps the accuracy.
-    """
+    """How the search ranked its trials."""
+    reward = sources.config.search.reward if sources.config else "top1"
     least = sources.search.least_accuracy if sources.search else None
     if least is None:
-        return lambda trial: (trial.reward, -trial.score.kl)
-    by_top5 = sources.config is not None and sources.config.search.reward == "top5"
-
-    def guaranteed(trial: Trial) -> tuple[float, ...]:
-        accuracy = trial.score.top5 if by_top5 else trial.score.top1
-        enough = accuracy >= least
-        return float(enough), -(_cost_in(trial.cost, metric) or 0.0) if enough else accuracy, -trial.score.kl
-
-    return guaranteed
+        return WithinBudget(reward).merit
+    costs = {trial.kept: _cost_in(trial.cost, metric) or 0.0 for trial in sources.trials}
+    return WithinLoss(reward, least, lambda kept: costs[tuple(kept)]).merit
 
 
 def _fits(trial: Trial, budgets: tuple[Budget, ...]) -> bool:
