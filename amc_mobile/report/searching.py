@@ -159,11 +159,11 @@ def _agent_rows(
 def _merit_of(sources: Sources, metric: Metric) -> Merit:
     """How the search ranked its trials."""
     reward = sources.config.search.reward if sources.config else "top1"
-    least = sources.search.least_accuracy if sources.search else None
-    if least is None:
+    if sources.search is None or sources.search.least_accuracy is None:
         return WithinBudget(reward).merit
-    costs = {trial.kept: _cost_in(trial.cost, metric) or 0.0 for trial in sources.trials}
-    return WithinLoss(reward, least, lambda kept: costs[tuple(kept)]).merit
+    known = (*sources.trials, sources.search.best)
+    costs = {trial.kept: _cost_in(trial.cost, metric) or 0.0 for trial in known}
+    return WithinLoss(reward, sources.search.least_accuracy, lambda kept: costs[tuple(kept)]).merit
 
 
 def _fits(trial: Trial, budgets: tuple[Budget, ...]) -> bool:

@@ -94,8 +94,11 @@ def some_trials(graph: NetworkGraph, limit_us: float, episodes: int, seed: int =
     trials: list[Trial] = []
 
     def add(agent: str, phase: str, ratio: float, top1: float, images: int = 500) -> None:
-        kept = tuple(max(4, int(g.channels * ratio) // 4 * 4) if g.prunable else g.channels for g in graph.groups)
-        cost = replace(price(graph, kept), latency_us=limit_us * (0.97 + 0.03 * float(rng.random())))
+        kept = tuple(
+            max(4, int(g.channels * ratio * rng.uniform(0.8, 1.2)) // 4 * 4) if g.prunable else g.channels
+            for g in graph.groups
+        )
+        cost = replace(price(graph, kept), latency_us=limit_us * (0.97 + 0.03 * np.random.default_rng(kept).random()))
         score = Score(top1, min(1.0, top1 + 0.08), round(2 * (1 - top1), 4), images)
         trials.append(Trial(len(trials), agent, phase, kept, cost, score, round(top1 - 1, 4), 0.1))
 
