@@ -10,17 +10,16 @@ What differs from textbook DDPG (Lillicrap et al. 2016):
 * one update for each step of an episode, after the warm-up.
 
 The replay holds the ratios that were carried out, after walls and rounding, so that Q learns about real networks; on
-toy problems that learns more surely than the actor's raw answers, which the authors' code stores. Everything that makes
-the next number different is in `state_dict()`: a resumed agent equals an uninterrupted one, bit for bit.
+toy problems that learns more surely than the actor's raw answers, which the authors' code stores. The same seed and the
+same rewards give the same answers, bit for bit: that is how a resumed search becomes an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -154,30 +153,8 @@ class DDPG:
         self.baseline = decay * before + (1.0 - decay) * mean_reward
         return self.baseline
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and plain values: torch.save it, torch.load it with weights_only=True."""
-        return {
-            **{name: getattr(self, name).state_dict() for name in _LEARNT},
-            "replay": self.replay.rows.clone(),
-            "added": self.replay.added,
-            "baseline": self.baseline,
-            "generator": self.generator.get_state(),
-            "rng": json.dumps(self.rng.bit_generator.state),  # PCG64 counts in 128 bits
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues exactly where `state_dict` was taken."""
-        for name in _LEARNT:
-            getattr(self, name).load_state_dict(state[name])
-        self.replay.rows.copy_(state["replay"])
-        self.replay.added = state["added"]
-        self.baseline = state["baseline"]
-        self.generator.set_state(state["generator"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-
 
 _IMITATION_STEPS, _IMITATION_LR = 300, 1e-3
-_LEARNT = ("actor", "critic", "target_actor", "target_critic", "actor_optimiser", "critic_optimiser")
 
 
 def truncated_normal(mean: float, sigma: float, rng: np.random.Generator) -> float:
