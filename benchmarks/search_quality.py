@@ -4,10 +4,10 @@
 
 Networks and images are those of configs/*.toml, with fewer images to score on: ResNet-20 and ResNet-56 (CIFAR-10) at
 50 % MACs, MobileNet-V2 (ImageNet images) at 70 % and 60 % MACs and at 70 % latency on this machine. Agents may evaluate
-EVALUATIONS different networks each, sensitivities included; "ddpg-400" is AMC as published with its 400 episodes, of
-which "ddpg" counts the first ones (other seeds, and two of MobileNet-V2's budgets, end there unless --published is
-given). What differs between seeds is the agent's chance; images and calibration are the same. Scores of policies that
-several agents ask for are taken over, and their seconds are counted for each of them.
+EVALUATIONS different networks each, sensitivities included; "ddpg" warms up in a fifth of them. "ddpg-400" is AMC as
+published: 400 episodes, 100 of them warm-up, however many networks that are. What differs between seeds is the agent's
+chance; images and calibration are the same. Scores of policies that several agents ask for are taken over, and their
+seconds are counted for each of them.
 
 Everything lies in --work and is resumed from there. The raw result is written to benchmarks/raw/search_quality.json.
 """
@@ -25,7 +25,6 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,17 +35,21 @@ from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import override, with_data_folder
 from amc_mobile.config import RunConfig
-from amc_mobile.runs import RunFolder, append_line, read_trials, write_json
+from amc_mobile.runs import RunFolder, write_json
 from amc_mobile.search.evaluator import PolicyEvaluator, PrunedEvaluator
 from amc_mobile.search.run import search
 from amc_mobile.types import Policy, Score, Trial
 
 HERE = Path(__file__).parent
 EVALUATIONS = 150
-PUBLISHED = 400  # episodes of AMC as published
+PUBLISHED = "ddpg-400"  # AMC as published
+SCHEDULES: dict[str, dict[str, object]] = {
+    "": {"evaluations": EVALUATIONS, "episodes": 400, "warmup_episodes": EVALUATIONS // 5},
+    PUBLISHED: {"agent": "ddpg", "evaluations": None, "episodes": 400, "warmup_episodes": 100},
+}
 AGENTS = (
     *("uniform", "shallow", "deep", "random", "sensitivity", "greedy", "knapsack", "netadapt"),
-    *("ddpg", "ddpg-warm", "auto"),
+    *("ddpg", "ddpg-warm", "auto", PUBLISHED),
 )
 YARDSTICK = {0.7: 0.551, 0.6: 0.400}  # MobileNet-V2's top-1 at .69 and .60 of the MACs: a prototype's greedy search
 
@@ -60,7 +63,7 @@ class Setting:
     metric: str
     budget: float
     changes: dict[str, object]
-    published: bool = True  # AMC as published also plays its 400 episodes, with the first seed
+    published: int  # seeds of AMC as published, which takes longest
 
 
 CIFAR: dict[str, object] = {"data.search_images": 500}
@@ -74,11 +77,12 @@ SETTINGS = (
         "macs",
         0.5,
         CIFAR | {"model.name": "resnet20", "model.weights": Path("cifar10_resnet20_jpegft.pt")},
+        published=3,
     ),
-    Setting("resnet56", "resnet56_cifar10.toml", "macs", 0.5, FEWER),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.7, IMAGENET),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.6, IMAGENET, published=False),
-    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "latency", 0.7, IMAGENET, published=False),
+    Setting("resnet56", "resnet56_cifar10.toml", "macs", 0.5, FEWER, published=3),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.7, IMAGENET, published=1),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "macs", 0.6, IMAGENET, published=1),
+    Setting("mobilenet_v2", "mobilenet_v2_imagenet.toml", "latency", 0.7, IMAGENET, published=0),
 )
 
 
@@ -137,10 +141,6 @@ class Clocks:
         """The sum."""
         return Clocks(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
 
-    def share(self, part: float) -> Clocks:
-        """A part of both."""
-        return Clocks(self.wall_s * part, self.cpu_s * part)
-
 
 def now() -> Clocks:
     """Both clocks of this process."""
@@ -172,10 +172,9 @@ class Laboratory:
         self._test = self.session.evaluator("test")
         self._tested: dict[tuple[int, ...], float] = {}
 
-    def rows(self, agent: str, seed: int, *, published: bool = False) -> Iterator[Row]:
-        """Runs one agent, and says what it found. `published`: with all its episodes, if it is AMC as published."""
-        limit = None if published else EVALUATIONS
-        changes = {"agent": agent, "evaluations": limit, "episodes": PUBLISHED}
+    def row(self, agent: str, seed: int) -> Row:
+        """Runs one agent, and says what it found."""
+        changes = {"agent": agent, **SCHEDULES.get(agent, SCHEDULES[""])}
         config = search_settings(self.config).model_copy(update=changes)
         folder = RunFolder(self.folder / f"{agent}-{seed}").create()
         started, saved = now(), self.evaluator.saved
@@ -191,10 +190,7 @@ class Laboratory:
             progress=_progress(f"{self.setting.network} {self.setting.metric} {self.setting.budget} {agent} {seed}"),
         )
         taken = now().since(started).plus(self.evaluator.saved.since(saved))
-        if published:
-            early, count = _first(folder, EVALUATIONS)
-            yield self._row("ddpg", seed, early, count, taken.share(count / result.evaluations))
-        yield self._row("ddpg-400" if published else agent, seed, result.best, result.evaluations, taken)
+        return self._row(agent, seed, result.best, result.evaluations, taken)
 
     def _row(self, agent: str, seed: int, best: Trial, evaluations: int, taken: Clocks) -> Row:
         setting = self.setting
@@ -219,27 +215,14 @@ class Laboratory:
         )
 
 
-def _first(folder: RunFolder, evaluations: int) -> tuple[Trial, int]:
-    """The best of the first trials, as many as that number of different networks allows."""
-    seen: set[tuple[int, ...]] = set()
-    counted = []
-    for trial in read_trials(folder.trials):
-        if len(seen | {trial.kept}) > evaluations:
-            break
-        seen.add(trial.kept)
-        counted.append(trial)
-    return max(counted, key=lambda trial: (trial.reward, -trial.score.kl)), len(seen)
-
-
-def _rows(laboratory: Laboratory, agent: str, seed: int, published: bool) -> list[Row]:
-    """The agent's rows; of a benchmark that was interrupted, those that it has written down."""
-    path = laboratory.folder / f"{agent}-{seed}.rows.jsonl"
+def _row(laboratory: Laboratory, agent: str, seed: int) -> Row:
+    """The agent's row; of a benchmark that was interrupted, the one that it has written down."""
+    path = laboratory.folder / f"{agent}-{seed}.row.json"
     if path.exists():
-        return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
-    rows = list(laboratory.rows(agent, seed, published=published))
-    for row in rows:
-        append_line(path, row)
-    return rows
+        return Row(**json.loads(path.read_text()))
+    row = laboratory.row(agent, seed)
+    write_json(path, row)
+    return row
 
 
 def _progress(what: str) -> Any:
@@ -285,7 +268,7 @@ def _answers(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         if "auto" not in found:
             continue
-        others = {agent: row["reward"][0] for agent, row in found.items() if agent not in ("auto", "ddpg-400")}
+        others = {agent: row["reward"][0] for agent, row in found.items() if agent not in ("auto", PUBLISHED)}
         best = max(others, key=lambda agent: others[agent]) if others else None
         answer: dict[str, Any] = {
             "network": setting.network,
@@ -298,9 +281,9 @@ def _answers(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 found["auto"]["reward"][0] >= value for value in others.values()
             ),
         }
-        if "ddpg-warm" in found and "ddpg-400" in found:
+        if "ddpg-warm" in found and PUBLISHED in found:
             answer["warm_reward"] = found["ddpg-warm"]["reward"][0]
-            answer["published_400_episodes_reward"] = found["ddpg-400"]["reward"][0]
+            answer["published_400_episodes_reward"] = found[PUBLISHED]["reward"][0]
         if setting.network == "mobilenet_v2" and setting.metric == "macs":
             answer["yardstick_top1"] = YARDSTICK[setting.budget]
             answer["auto_test_top1"] = found["auto"]["test_accuracy"][0]
@@ -333,7 +316,6 @@ def main() -> None:
     parser.add_argument("--only", help="mobilenet_v2 or mobilenet_v2:macs:0.7, comma-separated (default: all)")
     parser.add_argument("--agents", default=",".join(AGENTS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--published", action="store_true", help="all 400 episodes for every seed of ddpg")
     parser.add_argument("--work", type=Path, default=Path("runs/search_quality"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "search_quality.json")
     options = parser.parse_args()
@@ -345,13 +327,8 @@ def main() -> None:
             continue
         laboratory = Laboratory(setting, options.data.resolve(), options.work, shared)
         for agent in options.agents.split(","):
-            for seed in range(options.seeds):
-                rows += _rows(
-                    laboratory,
-                    agent,
-                    seed,
-                    agent == "ddpg" and (options.published or (seed == 0 and setting.published)),
-                )
+            for seed in range(min(options.seeds, setting.published) if agent == PUBLISHED else options.seeds):
+                rows.append(_row(laboratory, agent, seed))
                 print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
         write_json(options.raw, {"command": _command(options), "rows": [asdict(row) for row in rows], **summary(rows)})
     found = {"rows": [asdict(row) for row in rows], **summary(rows)}

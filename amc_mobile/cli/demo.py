@@ -25,7 +25,7 @@ def demo_config() -> RunConfig:
         # A noisy machine shall not end the demo: the report says how far the table is off.
         profile=ProfileConfig(rounds=3, min_time_s=0.3, force=True),
         budget=BudgetConfig(latency=0.5),
-        search=SearchConfig(episodes=150, warmup_episodes=40, round_to=8),
+        search=SearchConfig(episodes=150, round_to=8),
         finetune=FinetuneConfig(epochs=6),
         bench=BenchConfig(rounds=9, min_time_s=0.3),
     )

@@ -3,7 +3,7 @@
 As published, the agent starts from nothing: episodes of constant noise while the replay fills, then decaying noise and
 one update for each step, at the end one episode of the trained actor without noise. A warm start is our own addition:
 policies that were evaluated before enter the replay, as if the agent had answered them; the actor imitates the best of
-them, and its noise begins at the smaller `warm_sigma`.
+them, and learns from the first episode on: no warm-up, and noise that decays from the smaller `warm_sigma`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Player:
         self._episode = 0
         self._phase: Phase = "warmup"
         self.episodes = problem.config.episodes
-        self.warmup = min(problem.config.warmup_episodes, self.episodes // 2)
+        self.warmup = 0 if warm else min(problem.config.warmup_episodes, self.episodes // 2)
         self.env = PruningEnv(problem.walls, self._states, lambda widths: problem.evaluate(AGENT, self._phase, widths))
         self.agent = DDPG(self._states.features, len(problem.walls.groups), problem.config, problem.seed)
         for trial in warm:
