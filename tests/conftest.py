@@ -11,6 +11,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import onnx
 import pytest
+from hypothesis import settings
+
+# A busy machine is slow, not wrong. Under CI the examples are the same in every run.
+settings.register_profile("amc", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("amc")
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_mobile import config as configuration
@@ -30,7 +30,6 @@ def test_the_papers_values_are_the_defaults():
     assert (search.tau, search.batch_size, search.gamma, search.noise_sigma) == (0.01, 64, 1.0, 0.5)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     name=st.text(min_size=1, max_size=30),

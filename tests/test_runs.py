@@ -30,7 +30,7 @@ trials = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(trials, max_size=5))
 def test_trials_are_read_back_bit_for_bit(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("run") / "trials.jsonl"
@@ -39,7 +39,7 @@ def test_trials_are_read_back_bit_for_bit(tmp_path_factory, written):
     assert read_trials(path) == written
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(trials, min_size=1, max_size=3), st.data())
 def test_a_line_torn_anywhere_is_dropped_and_nothing_else(tmp_path_factory, written, data):
     path = tmp_path_factory.mktemp("run") / "trials.jsonl"

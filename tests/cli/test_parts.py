@@ -124,7 +124,7 @@ def test_every_setting_belongs_to_a_stage_or_to_none_for_a_reason():
     assert {path for path in flat(config) if path not in known and path.partition(".")[0] not in known} == changed
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["train", "search"]), st.sampled_from(["a", "b"]), st.booleans())))
 def test_the_book_on_disk_is_the_book(tmp_path_factory, events):
     path = tmp_path_factory.mktemp("book") / "stages.json"

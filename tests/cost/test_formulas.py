@@ -52,7 +52,6 @@ def test_parameters_follow_the_widths() -> None:
 widths = st.tuples(*(st.integers(1, g.channels) if g.prunable else st.just(g.channels) for g in NETWORK.groups))
 
 
-@settings(deadline=None)
 @given(widths, st.data())
 def test_no_cost_falls_when_a_group_grows(kept: tuple[int, ...], data) -> None:
     group = data.draw(st.sampled_from(NETWORK.prunable()))
@@ -66,7 +65,7 @@ def test_no_cost_falls_when_a_group_grows(kept: tuple[int, ...], data) -> None:
 TRACED = small_network()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(widths)
 def test_bytes_are_never_fewer_than_the_sliced_file_has(kept: tuple[int, ...]) -> None:
     file = TRACED.slice(tuple(np.arange(k) for k in kept)).SerializeToString()
@@ -97,7 +96,6 @@ def test_a_price_has_every_currency_and_latency_only_with_a_table() -> None:
         cost_function(NETWORK, "latency_us")
 
 
-@settings(deadline=None)
 @given(widths)
 def test_the_quick_costs_are_the_formulas(kept: tuple[int, ...]) -> None:
     for metric, formula in (("macs", macs), ("params", params), ("bytes", size_bytes), ("memory_bytes", memory_bytes)):

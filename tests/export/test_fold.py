@@ -55,7 +55,7 @@ def norm_node(source, target="logits", **attributes):
     return helper.make_node("BatchNormalization", [source, *names], [target], **attributes)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([1, 3]), st.sampled_from([1e-5, 1e-3]))
 def test_a_folded_convolution_is_equal(seed, biased, groups, epsilon):
     generator = np.random.default_rng(seed)

@@ -182,7 +182,7 @@ def test_the_groups_are_found(network) -> None:
 
 
 @pytest.mark.parametrize("network", PRUNABLE, ids=lambda network: network.__name__)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_masked_equals_sliced_and_differs_from_the_original(network, seed: int) -> None:
     b = Builder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_mobile.models.outcomes import Judge, Outcomes
@@ -31,7 +31,6 @@ def tournament(judge, tables, reward, racing):
     return best, scores
 
 
-@settings(deadline=None)  # two cores, many tenants
 @given(
     st.integers(1, 70),
     st.integers(2, 6),
@@ -91,7 +90,6 @@ def test_a_score_that_was_given_up_is_the_mean_over_the_fair_sample():
     assert score.kl == 0.75
 
 
-@settings(deadline=None)  # two cores, many tenants
 @given(st.integers(1, 200), st.integers(0, 10**6))
 def test_every_image_is_visited_once_and_the_fair_sample_is_fair(images, seed):
     """In any beginning of the fair sample about as many images are easy as are hard."""

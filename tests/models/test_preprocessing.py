@@ -18,7 +18,7 @@ def noise(height, width, channels=3):
     return pixels[..., 0] if channels == 1 else pixels
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 3]), st.sampled_from([1, 3]))
 def test_any_picture_becomes_the_right_shape(height, width, channels, wanted):
     preprocessing = Preprocessing(resize=20, crop=16, mean=(0.5,) * wanted, std=(0.5,) * wanted)

@@ -37,7 +37,7 @@ def indices(splits):
     return {part: getattr(splits, part).indices for part in PARTS}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["whole", "divided"]),
     search=st.integers(1, 12),

@@ -96,7 +96,7 @@ def test_nested_solves_sets_out_of_order_too():
     np.testing.assert_array_equal(nested.solve(kept)[0], direct.solve(kept)[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 60),
     columns=st.integers(2, 12),

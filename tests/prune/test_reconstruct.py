@@ -51,7 +51,7 @@ def test_layers_are_refitted_as_well_as_can_be(build, ranked):
         assert refitted <= as_it_was
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), ridge=st.sampled_from([0.0, 1e-3]))
 def test_never_worse_and_never_nan_for_any_channels(seed, ridge):
     for traced, grams in NETWORKS:

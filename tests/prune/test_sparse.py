@@ -45,7 +45,7 @@ def stored(model) -> dict[str, np.ndarray]:
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_costs_are_a_count_of_what_is_not_zero(seed):
     for traced, pruner in NETWORKS:

@@ -71,7 +71,7 @@ def one_step_wider(walls: Walls, widths: Sequence[int]) -> list[list[int]]:
 
 
 @given(problems(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_episode_leaves_the_budget(walls: Walls, data: st.DataObject) -> None:
     decided: list[int] = []
     for grid in walls.grids:
@@ -86,7 +86,7 @@ def test_no_episode_leaves_the_budget(walls: Walls, data: st.DataObject) -> None
 
 
 @given(problems(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_projected_policy_spends_all_that_fits(walls: Walls, data: st.DataObject) -> None:
     widths = walls.project([data.draw(st.floats(0.01, full)) for full in walls.channels])
     assert walls.holds(widths)
@@ -96,7 +96,7 @@ def test_a_projected_policy_spends_all_that_fits(walls: Walls, data: st.DataObje
 
 
 @given(problems(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_walls_let_a_projected_policy_pass(walls: Walls, data: st.DataObject) -> None:
     widths = walls.project([data.draw(st.floats(0.01, full)) for full in walls.channels])
     decided: list[int] = []
@@ -290,7 +290,7 @@ def exceeded(problem: Several, policy: Policy) -> list[Budget]:
 
 
 @given(several(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_episode_leaves_any_of_several_budgets(problem: Several, data: st.DataObject) -> None:
     walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config)
     decided: list[int] = []
@@ -307,7 +307,7 @@ def test_no_episode_leaves_any_of_several_budgets(problem: Several, data: st.Dat
 
 
 @given(several(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_projections_keep_all_of_several_budgets(problem: Several, data: st.DataObject) -> None:
     walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config)
     widths = walls.project([data.draw(st.floats(0.01, full)) for full in walls.channels])
@@ -316,7 +316,7 @@ def test_projections_keep_all_of_several_budgets(problem: Several, data: st.Data
 
 
 @given(several(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_cost_falls_when_a_group_grows(problem: Several, data: st.DataObject) -> None:
     walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config)
     widths = [data.draw(st.sampled_from(grid)) for grid in walls.grids]
@@ -325,7 +325,7 @@ def test_no_cost_falls_when_a_group_grows(problem: Several, data: st.DataObject)
 
 
 @given(several(), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_without_a_landing_every_width_down_to_the_smallest_is_free(problem: Several, data: st.DataObject) -> None:
     walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config, landing=0.0)
     assert walls.floor == 0.0

@@ -16,7 +16,7 @@ def trial(index: int, macs: int, top1: float, *, images: int = 100, kl: float = 
     return Trial(index, "ddpg", "explore", (macs, 8), cost, Score(top1, top1, kl, images), top1 - 1, 0.1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(small, small, st.sampled_from([0.1, 0.2])), min_size=1, max_size=12))
 def test_a_trial_is_on_the_front_exactly_if_nobody_beats_it(rows):
     trials = [trial(index, macs, top1 / 10, kl=kl) for index, (macs, top1, kl) in enumerate(rows)]

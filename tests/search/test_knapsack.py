@@ -35,7 +35,7 @@ def total(rows: Losses, picks: tuple[int, ...] | list[int]) -> float:
 
 
 @given(choices())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_it_is_as_good_as_trying_everything(case: tuple[Rows, Rows, float]) -> None:
     """Savings are rounded down to bins: nobody who saves that much more may be better."""
     losses, saved, to_save = case
@@ -62,7 +62,7 @@ def losses_of(walls: Walls, weights: list[float]) -> Rows:
 
 
 @given(st.lists(st.integers(8, 160), min_size=2, max_size=7), st.booleans(), st.floats(0.45, 1.0), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_modelled_loss_is_never_worse_than_the_greedy_ones(
     channels: list[int], plain: bool, share: float, seed: int
 ) -> None:

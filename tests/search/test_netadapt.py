@@ -27,7 +27,7 @@ def walls_of(channels: list[int], share: float = 0.5, *, plain: bool = True) -> 
 
 
 @given(st.lists(st.integers(8, 96), min_size=1, max_size=5), st.booleans(), st.floats(0.3, 0.99), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_proposal_is_the_widest_cut_that_reaches_the_target(
     channels: list[int], plain: bool, share: float, data: st.DataObject
 ) -> None:

@@ -43,7 +43,7 @@ def makers_of(walls: Walls, weights: list[float]) -> dict[AgentName, Maker]:
 
 
 @given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.booleans(), st.floats(0.55, 1.0), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_opponent_keeps_the_budget(widths: list[int], plain: bool, share: float, seed: int) -> None:
     walls, rng = walls_of(chain(widths) if plain else residual(24, widths), share), np.random.default_rng(seed)
     makers = makers_of(walls, list(rng.exponential(size=len(walls.groups))))
@@ -53,7 +53,7 @@ def test_every_opponent_keeps_the_budget(widths: list[int], plain: bool, share: 
 
 
 @given(st.integers(0, 99))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_every_opponent_keeps_several_budgets(seed: int) -> None:
     """MACs and parameters at once: shallow groups are dear in one, deep ones in the other."""
     graph, rng = chain([32, 48, 64, 96, 128]), np.random.default_rng(seed)

@@ -34,13 +34,8 @@ def test_every_trial_keeps_the_budget_and_the_result_is_the_best(graph: NetworkG
     budget = budget_of(graph, 0.7)
     result, trials = run(graph, tmp_path, budgets=[budget])
     assert [trial.index for trial in trials] == list(range(len(trials)))
-    assert {trial.phase for trial in trials} == {
-        "opponent",
-        "model",
-        "local",
-        "explore",
-        "final",
-    }  # a warm start: no warm-up
+    phases = {trial.phase for trial in trials}
+    assert phases == {"opponent", "model", "local", "explore", "final"}, "a warm start needs no warm-up"
     assert all(trial.cost.macs <= budget.limit for trial in trials)
     assert all(trial.cost.macs == macs(graph)(trial.kept) for trial in trials)
     assert result.best.reward == max(trial.reward for trial in trials)

@@ -81,7 +81,7 @@ def test_every_feature_stays_in_zero_to_one(channels: list[int], data: st.DataOb
 
 
 @given(several(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_feature_is_exact_under_several_budgets(problem: Several, data: st.DataObject) -> None:
     walls = build_walls(problem.graph, problem.budgets, problem.tables, problem.config)
     states, decided = States(walls, latency=True), []
