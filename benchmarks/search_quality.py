@@ -4,10 +4,10 @@
 
 Networks and images are those of configs/*.toml, with fewer images to score on: ResNet-20 and ResNet-56 (CIFAR-10) at
 50 % MACs, MobileNet-V2 (ImageNet images) at 70 % and 60 % MACs and at 70 % latency on this machine. Agents may evaluate
-EVALUATIONS different networks each, sensitivities included; "ddpg" warms up in a fifth of them. "ddpg-400" is AMC as
-published: 400 episodes, 100 of them warm-up, however many networks that are. What differs between seeds is the agent's
-chance; images and calibration are the same. Scores of policies that several agents ask for are taken over, and their
-seconds are counted for each of them.
+EVALUATIONS different networks each, sensitivities included; "ddpg" warms up in a fifth of them, "ddpg-warm" plays 100
+episodes at most. "ddpg-400" is AMC as published: 400 episodes, 100 of them warm-up, however many networks that are.
+What differs between seeds is the agent's chance; images and calibration are the same. Scores of policies that several
+agents ask for are taken over, and their seconds are counted for each of them.
 
 Everything lies in --work and is resumed from there. The raw result is written to benchmarks/raw/search_quality.json.
 """
@@ -45,6 +45,7 @@ EVALUATIONS = 150
 PUBLISHED = "ddpg-400"  # AMC as published
 SCHEDULES: dict[str, dict[str, object]] = {
     "": {"evaluations": EVALUATIONS, "episodes": 400, "warmup_episodes": EVALUATIONS // 5},
+    "ddpg-warm": {"evaluations": EVALUATIONS, "episodes": 100},
     PUBLISHED: {"agent": "ddpg", "evaluations": None, "episodes": 400, "warmup_episodes": 100},
 }
 AGENTS = (
