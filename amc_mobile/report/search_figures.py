@@ -125,6 +125,8 @@ def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFa
         f"{say.percent(chosen.accuracy)} at {say.in_metric(chosen.cost, search.metric)}. On the Pareto "
         f"front (none is as good and cheaper): {len(search.front):,}."
     )
+    if estimates := sum(not point.exact for point in search.points):
+        text += f" Given up because they could not win, and estimates on fewer images: {estimates:,}."
     legend = [LegendEntry(shape, role, agent) for agent, (role, _, shape) in sorted(styles(search).items())]
     if search.limit is not None:
         legend.append(LegendEntry("wall", "wall", f"budget {say.in_metric(search.limit, search.metric)}"))

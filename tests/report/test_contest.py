@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from amc_mobile.config import RunConfig, dump
+from amc_mobile.report import search_figures
 from amc_mobile.report.facts import gather
 from amc_mobile.report.write import write_report
 from amc_mobile.runs import keep_trials, read_trials, write_json, write_text
@@ -39,6 +40,8 @@ def test_what_lost_its_race_is_an_estimate_outside_the_front(run):
     row = next(row for row in facts.search.agents if row.agent == "shallow")
     assert (row.images, facts.search.images) == (62, 500)
     assert [point.agent for point in facts.search.points if not point.exact] == ["shallow"]
+    picture = search_figures.trials(facts.search, None, None)
+    assert picture.description.endswith("and estimates on fewer images: 1.")
     assert "estimate on 62 images" in write_report(run).with_suffix(".md").read_text(encoding="utf-8")
 
 
@@ -98,6 +101,7 @@ def test_a_bare_file_is_held_against_its_masked_self(run):
 
 
 def test_a_network_without_estimates_says_nothing_of_them(run):
-    trials = [replace(trial, score=replace(trial.score, images=500)) for trial in read_trials(run.trials)]
-    keep_trials(run.trials, trials)
-    assert "could not win" not in gather(run).contest
+    exact = [replace(trial, score=replace(trial.score, images=500)) for trial in read_trials(run.trials)]
+    keep_trials(run.trials, exact)
+    facts = gather(run)
+    assert "estimates" not in facts.contest + search_figures.trials(facts.search, None, None).description
