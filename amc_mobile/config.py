@@ -159,7 +159,9 @@ class SearchConfig(_Section):
     evaluator: Literal["auto", "onnxruntime", "torch"] = Field(
         "auto", description="'auto': torch if there is a GPU, else ONNX Runtime on the CPU"
     )
-    warmup_episodes: int = Field(100, ge=0, description="agent ddpg: episodes of constant noise; at most half of all")
+    warmup_episodes: int = Field(
+        100, ge=0, description="episodes of constant noise, at most half of all; warm agents need none"
+    )
     reward: Literal["top1", "top5", "kl"] = "top1"
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
     round_to: int = Field(
@@ -170,7 +172,7 @@ class SearchConfig(_Section):
     )
     random_policies: int = Field(10, ge=0, description="random policies on the budget, among the opponents")
     sensitivity_points: int = Field(5, ge=1, description="widths at which each group alone is evaluated")
-    warm_sigma: float = Field(0.1, ge=0, description="warm agents: replaces noise_sigma, and they need no warm-up")
+    warm_sigma: float = Field(0.1, ge=0, description="warm agents: replaces noise_sigma, the actor begins good")
     guided_share: float = Field(0.6, ge=0, le=1, description="agent auto: share that the guided descent may use")
     local_share: float = Field(
         0.5, ge=0, le=1, description="agent auto: share of the episodes that are random changes to the best policy"

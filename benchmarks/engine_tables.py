@@ -36,7 +36,7 @@ def episode_cost(raw: Mapping[str, Any]) -> str:
         if name in found
     ]
     head = ("workload", "ours, CPU-s", "reference's procedure, CPU-s", "ratio", "largest logit difference", "argmax")
-    text = _section("Cost of an episode", "python benchmarks/episode_cost.py --data FOLDER", [head, *rows])
+    text = _section("Cost of an episode", raw["command"], [head, *rows])
     seconds = found.get("resnet56_400_episodes_s")
     return text + (
         f"\n400 episodes of ResNet-56 with 5000 images: {seconds / 60:.1f} minutes on 2 cores.\n" if seconds else ""

@@ -43,8 +43,8 @@ from amc_mobile.types import Policy, Score, Trial
 HERE = Path(__file__).parent
 EVALUATIONS = 150
 PUBLISHED = "ddpg-400"  # AMC as published
-SCHEDULES: dict[str, dict[str, object]] = {
-    "": {"evaluations": EVALUATIONS, "episodes": 400, "warmup_episodes": EVALUATIONS // 5},
+USUAL: dict[str, object] = {"evaluations": EVALUATIONS, "episodes": 400, "warmup_episodes": EVALUATIONS // 5}
+SCHEDULES: dict[str, dict[str, object]] = {  # of those who play by another one
     "ddpg-warm": {"evaluations": EVALUATIONS, "episodes": 100},
     PUBLISHED: {"agent": "ddpg", "evaluations": None, "episodes": 400, "warmup_episodes": 100},
 }
@@ -175,7 +175,7 @@ class Laboratory:
 
     def row(self, agent: str, seed: int) -> Row:
         """Runs one agent, and says what it found."""
-        changes = {"agent": agent, **SCHEDULES.get(agent, SCHEDULES[""])}
+        changes = {"agent": agent, **SCHEDULES.get(agent, USUAL)}
         config = search_settings(self.config).model_copy(update=changes)
         folder = RunFolder(self.folder / f"{agent}-{seed}").create()
         started, saved = now(), self.evaluator.saved
