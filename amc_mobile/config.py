@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from amc_mobile.amounts import Amount, parse
 from amc_mobile.errors import ConfigError
-from amc_mobile.types import Metric
+from amc_mobile.types import Metric, Precision
 
 AgentName = Literal[
     "auto",
@@ -65,8 +65,11 @@ class DataConfig(_Section):
 class DeviceConfig(_Section):
     """Where the network must be fast."""
 
-    name: str = Field("host", description="'host'; later a phone's alias, serial or HOST:PORT")
+    name: str = Field("host", description="'host', 'cuda'; later a phone's alias, serial or HOST:PORT")
     threads: int = Field(1, ge=1, le=64)
+    precision: Precision = Field("fp32", description="'int8': static QDQ, on CPUs; 'fp16', 'bf16': on GPUs")
+    batch: int = Field(1, ge=1, description="images that run at once")
+    cores: list[int] | None = Field(None, description="measure on these cores only; none: where the system likes")
     optimisation: Literal["all", "extended", "basic"] = Field("all", description="ONNX Runtime graph optimisation")
     round_to: int | None = Field(None, ge=1, description="what suits this device; none: search.round_to")
     min_keep_ratio: float | None = Field(None, gt=0.0, le=1.0, description="none: search.min_keep_ratio")
@@ -75,6 +78,11 @@ class DeviceConfig(_Section):
 class ProfileConfig(_Section):
     """How the latency table is measured (the carrier table)."""
 
+    method: Literal["auto", "nodes", "layers"] = Field(
+        "auto",
+        description="'nodes': layers by the runtime's own times inside the carriers; 'layers': each layer as a model "
+        "of its own, with cold caches; 'auto': nodes where the device gives their times",
+    )
     carriers: int = Field(16, ge=4, description="randomly pruned variants, beside the full and the smallest network")
     rounds: int = Field(3, ge=1)
     warmups: int = Field(10, ge=1)

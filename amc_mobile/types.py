@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
 RewardName = Literal["top1", "top5", "kl"]  # see search/rewards.py
 AxisSpans = tuple["Span", ...]
@@ -157,6 +158,9 @@ class Policy:
 # --------------------------------------------------------------------------------------------------- devices and time
 
 
+DEVICE_KEY = ("model", "runtime", "provider", "precision", "threads", "optimisation", "batch")
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """What makes measurements comparable: two tables belong to one device exactly if `key()` is equal."""
@@ -171,10 +175,12 @@ class DeviceInfo:
     optimisation: str  # ONNX Runtime graph optimisation level: "all", "extended", ...
     details: Mapping[str, str] = field(default_factory=dict)
     emulated: bool = False
+    batch: int = 1  # images that run at once
+    node_times: bool = True  # whether it gives the time of every node inside a network
 
     def key(self) -> str:
         """The identity that a latency table is bound to."""
-        return "|".join([self.model, self.runtime, self.provider, self.precision, str(self.threads), self.optimisation])
+        return "|".join(str(getattr(self, name)) for name in DEVICE_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +215,7 @@ class TimingProtocol:
     profile_warmups: int = 5
     profile_runs: int = 30
     seed: int = 0
+    cold: bool = False  # caches are emptied before every run: a layer alone would find its weights in them
 
 
 @dataclass(frozen=True, slots=True)

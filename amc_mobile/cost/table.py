@@ -17,9 +17,7 @@ from typing import Any
 
 from amc_mobile.cost.pricer import Pricer
 from amc_mobile.errors import TableError, UnstableError
-from amc_mobile.types import DeviceInfo, LayerKind, NetworkGraph, Policy
-
-_KEY_FIELDS = ("model", "runtime", "provider", "precision", "threads", "optimisation")  # DeviceInfo.key()
+from amc_mobile.types import DEVICE_KEY, DeviceInfo, LayerKind, NetworkGraph, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ class LatencyTable:
 
     def require(self, device: DeviceInfo, model_sha256: str) -> None:
         """Raises: TableError if the table was measured on another device, runtime or network; says what differs."""
-        for name in _KEY_FIELDS:
+        for name in DEVICE_KEY:
             mine, theirs = getattr(self.device, name), getattr(device, name)
             if mine != theirs:
                 raise TableError(

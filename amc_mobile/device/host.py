@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class HostDevice:
         rng = np.random.default_rng(protocol.seed)
         records = [_Record() for _ in jobs]
         total = protocol.rounds * len(jobs)
-        conditions = self.conditions()
+        conditions, meter = self.conditions(), machine.LoadMeter()
         with self._pinned():
             for round_number in range(protocol.rounds):
                 for place, index in enumerate(rng.permutation(len(jobs))):
@@ -113,6 +114,7 @@ class HostDevice:
                     self._measure(jobs[index], protocol, records[index])
         if progress is not None:
             progress(total, total, "timed")
+        conditions = replace(conditions, load=meter.foreign())  # while it was measured, not only before
         return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
 
     def _measure(self, job: TimingJob, protocol: TimingProtocol, record: _Record) -> None:

@@ -47,17 +47,31 @@ def conditions() -> Conditions:
 
 
 def foreign_load(window_s: float = _LOAD_WINDOW_S) -> float | None:
-    """Cores that other processes keep busy, 0..cores; None where the system does not tell.
-
-    The counters tick every 10 ms: what is shorter than a few ticks is not seen.
-    """
-    if (before := _busy_s()) is None:
-        return None
-    mine, start = time.process_time(), time.perf_counter()
+    """Cores that other processes keep busy, 0..cores, watched for a moment; None where the system does not tell."""
+    meter = LoadMeter()
     time.sleep(window_s)
-    elapsed, own = time.perf_counter() - start, time.process_time() - mine
-    after = _busy_s()
-    return None if after is None else max(0.0, round((after - before - own) / elapsed, 2))
+    return meter.foreign()
+
+
+class LoadMeter:
+    """Watches the cores from its creation on. The counters tick every 10 ms: what is shorter is not seen."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def foreign(self) -> float | None:
+        """Cores that other processes kept busy meanwhile, 0..cores; None where the system does not tell."""
+        before, after = self._start, self._now()
+        if before is None or after is None or after[0] <= before[0]:
+            return None
+        elapsed, busy, own = (late - early for late, early in zip(after, before, strict=True))
+        return max(0.0, round((busy - own) / elapsed, 2))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Wall clock, seconds that all cores were busy, seconds of this process."""
+        busy = _busy_s()
+        return None if busy is None else (time.perf_counter(), busy, time.process_time())
 
 
 def clocks_khz() -> tuple[int, ...]:

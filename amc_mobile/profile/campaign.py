@@ -19,7 +19,8 @@ from amc_mobile.types import Conditions, Policy
 
 SENTINEL = "full"
 CHUNK = 4  # networks between two readings of the sentinel
-DRIFT = 0.03  # a round further off than this is measured again
+DRIFT = 0.03  # a round further off than this is measured again,
+LOAD = 0.5  # and one in which other programs kept so many cores busier than in the quietest round
 _EXTRA_ROUNDS = 2  # at most so many
 
 
@@ -75,7 +76,7 @@ class Plan:
         finished = len(done) // size
         if finished < self.rounds:
             return finished, 0
-        steady = sum(drift <= DRIFT for drift in drifts(done).values())
+        steady = sum(not found.reason for found in examine(done).values())
         if steady < self.rounds and finished < self.rounds + _EXTRA_ROUNDS and self.rounds > 1:
             return finished, 0
         return None
@@ -85,27 +86,45 @@ class Plan:
         return self.rounds * sum(map(len, self.chunks(0)))
 
 
-def drifts(chunks: Sequence[Chunk]) -> dict[int, float]:
-    """How far each round's sentinel is from the quickest round's, or scatters within the round: the larger one."""
-    by_round: dict[int, list[float]] = {}
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """How steady one round was. `reason` is empty, or says what disturbed it."""
+
+    drift: float  # how far its sentinel is from the quickest round's, or scatters within it: the larger one
+    load: float | None  # cores kept busy by other programs, the mean over its chunks
+    reason: str
+
+
+def examine(chunks: Sequence[Chunk]) -> dict[int, RoundState]:
+    """The state of each round, beside the quickest and the quietest one."""
+    by_round: dict[int, list[Chunk]] = {}
     for chunk in chunks:
-        by_round.setdefault(chunk.round, []).append(chunk.sentinel_us())
-    levels = {number: statistics.median(values) for number, values in by_round.items()}
-    best = min(levels.values())
-    return {
-        number: max(
-            levels[number] / best - 1.0, statistics.median(abs(value / levels[number] - 1.0) for value in values)
-        )
-        for number, values in by_round.items()
-    }
+        by_round.setdefault(chunk.round, []).append(chunk)
+    levels = {number: statistics.median(chunk.sentinel_us() for chunk in part) for number, part in by_round.items()}
+    loads = {number: _load(part) for number, part in by_round.items()}
+    best, quietest = min(levels.values()), min((load for load in loads.values() if load is not None), default=0.0)
+    states = {}
+    for number, part in by_round.items():
+        scatter = statistics.median(abs(chunk.sentinel_us() / levels[number] - 1.0) for chunk in part)
+        drift, load = max(levels[number] / best - 1.0, scatter), loads[number]
+        reasons = [f"the full network's time was off by {drift:.1%}"] if drift > DRIFT else []
+        if load is not None and load - quietest > LOAD:
+            reasons.append(f"other programs kept {load:.1f} cores busy")
+        states[number] = RoundState(drift, load, " and ".join(reasons))
+    return states
+
+
+def _load(chunks: Sequence[Chunk]) -> float | None:
+    loads = [chunk.conditions.load for chunk in chunks if chunk.conditions.load is not None]
+    return statistics.fmean(loads) if loads else None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The campaign as one number for each network and row, with what was done to the raw values."""
 
-    rounds: tuple[int, ...]  # those that count: the ones that drifted least
-    drift: Mapping[int, float]
+    rounds: tuple[int, ...]  # those that count: the steadiest
+    states: Mapping[int, RoundState]
     corrected: bool  # whether times were divided by the sentinel's drift
     noise_floor: float
     clock_us: Mapping[str, float]
@@ -114,8 +133,9 @@ class Summary:
 
 def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
     """Medians over the steadiest rounds, corrected by the sentinel where that makes networks agree with themselves."""
-    drift = drifts(chunks)
-    rounds = tuple(sorted(sorted(drift, key=lambda number: (drift[number], number))[: plan.rounds]))
+    states = examine(chunks)
+    ranked = sorted(states, key=lambda number: (bool(states[number].reason), states[number].drift, number))
+    rounds = tuple(sorted(ranked[: plan.rounds]))
     used = [chunk for chunk in chunks if chunk.round in rounds]
     reference = statistics.median(chunk.sentinel_us() for chunk in used)
     factors = [chunk.sentinel_us() / reference for chunk in used]
@@ -128,7 +148,7 @@ def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
     clock[SENTINEL] = reference
     return Summary(
         rounds=rounds,
-        drift=drift,
+        states=states,
         corrected=corrected,
         noise_floor=corrected_noise if corrected else noise,
         clock_us=clock,

@@ -19,14 +19,18 @@ from amc_mobile.profile.law import (
     Ints,
     RowLaw,
     RowShape,
+    admissible,
     calibrate,
     features,
-    fit_row,
+    overhead,
+    solve,
 )
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.types import NetworkGraph, Policy
 
-_FOLDS = 6  # of the cross-validation that chooses the form of the laws
+_FOLDS = 6  # of the cross-validation that chooses the form of each law
+_TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
+_SIMPLER = 1.02  # a form must predict this much better than a simpler one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,22 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class NetworkLaw:
-    """The laws of all rows and the calibration of their sum."""
+    """The laws of all rows and the calibration of their sum. `overhead_us`: what the profiler added to every node."""
 
-    form: Form
     rows: Mapping[RowKey, RowLaw]
     calibration: Calibration
+    overhead_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Rows of one shape, and by form the features (rows, networks, p) of all of them."""
+
+    shape: RowShape
+    keys: tuple[RowKey, ...]
+    ins: Ints  # (rows, networks)
+    outs: Ints
+    columns: Mapping[Form, Floats]
 
 
 class Fitter:
@@ -62,58 +77,110 @@ class Fitter:
     def __init__(self, network: NetworkGraph, observations: Observations) -> None:
         """Raises: DeviceError if hardly any of the nodes that were timed belong to a layer."""
         self._seen = observations
-        self.shapes = {key: row_shape(network, key) for key in observations.rows_us}
-        self.sums_us: Floats = np.sum(list(observations.rows_us.values()), axis=0)
-        layers = sum(times for key, times in observations.rows_us.items() if not key.node)
-        if np.sum(layers) < 0.3 * np.sum(self.sums_us):
+        rows = observations.rows_us
+        self._sums_us: Floats = np.sum(list(rows.values()), axis=0)
+        self._nodes: Floats = np.sum([times > 0 for times in rows.values()], axis=0).astype(np.float64)
+        layers = sum(times for key, times in rows.items() if not key.node)
+        if np.sum(layers) < 0.3 * np.sum(self._sums_us):
             raise DeviceError(
-                f"the device's per-node times do not name the layers of {network.name}; use ONNX Runtime's CPU provider"
+                f"the device's per-node times do not name the layers of {network.name}; type --method layers"
             )
-        widths = {key: _row_widths(network, key, observations.policies) for key in self.shapes}
-        self._columns = {
-            form: {key: features(self.shapes[key], form, *widths[key]) for key in self.shapes} for form in FORMS
-        }
+        self._pools = _pools(network, observations)
 
     def fit(self, places: Sequence[int]) -> NetworkLaw:
-        """The law of the form that predicts best when parts of `places` are left out, fitted to all of `places`."""
-        return self.fit_form(self._best_form(places), places)
+        """Laws fitted to the networks at `places`, each of the form that predicts best when parts are left out.
 
-    def fit_form(self, form: Form, places: Sequence[int]) -> NetworkLaw:
-        """Laws of one form. Each network's rows are first brought to add up to its end-to-end time.
-
-        The clock is read many more times end to end than by the profiler, whose sessions differ by some percent as a
-        whole: that difference is taken out before rows are compared across networks.
+        The profiler's own time is taken off every node. Then each network's rows are brought to add up to its
+        end-to-end time: the clock is read many more times end to end than by the profiler, whose sessions differ by
+        some percent as a whole.
         """
         at = np.asarray(places)
-        clock = self._seen.clock_us[at]
-        raw = calibrate(self.sums_us[at], clock)
-        shares = (clock - raw.constant_us) / np.maximum(self.sums_us[at], 1e-9)
-        laws, columns = {}, self._columns[form]
-        for key, times in self._seen.rows_us.items():
-            laws[key] = fit_row(self.shapes[key], form, columns[key][at], times[at] * shares, clock)
-        return NetworkLaw(form, laws, calibrate(self._sums(form, laws, at), clock))
+        clock, nodes = self._seen.clock_us[at], self._nodes[at]
+        added_us = overhead(self._sums_us[at], nodes, clock)
+        cleaned = {key: _less(times[at], added_us) for key, times in self._seen.rows_us.items()}
+        sums = np.sum(list(cleaned.values()), axis=0)
+        raw = calibrate(sums, clock)
+        shares = (clock - raw.constant_us) / np.maximum(sums, 1e-9)
+        laws: dict[RowKey, RowLaw] = {}
+        for pool in self._pools:
+            times = np.stack([cleaned[key] * shares for key in pool.keys])
+            laws.update(self._fit_pool(pool, times, at))
+        return NetworkLaw(laws, calibrate(self._sums(laws, at), clock), added_us)
 
     def predict(self, law: NetworkLaw, places: Sequence[int]) -> Floats:
         """End-to-end times (len(places),) in µs by a law."""
-        times: Floats = law.calibration(self._sums(law.form, law.rows, np.asarray(places)))
+        times: Floats = law.calibration(self._sums(law.rows, np.asarray(places)))
         return times
 
-    def _best_form(self, places: Sequence[int]) -> Form:
-        return min(FORMS, key=lambda form: self._fold_error(form, places))
+    def _fit_pool(self, pool: _Pool, times_us: Floats, at: Ints) -> dict[RowKey, RowLaw]:
+        """Laws of a pool's rows from their times (rows, networks) in the networks `at`."""
+        clock = self._seen.clock_us[at]
+        shape = pool.shape
+        if times_us.max() < _TINY * clock.min() or not (shape.in_varies or shape.out_varies):
+            means = (times_us / clock**2).sum(axis=1) / (clock**-2.0).sum()
+            return {key: RowLaw(shape, Form(1), (float(mean),)) for key, mean in zip(pool.keys, means, strict=True)}
+        form = self._best_form(pool, times_us, at)
+        columns = pool.columns[form][:, at]
+        common = RowLaw(shape, form, tuple(_solve(columns, times_us, clock).tolist()))
+        laws = {}
+        for key, row_columns, row_times in zip(pool.keys, columns, times_us, strict=True):
+            expected = common.combine(row_columns) / clock
+            norm = float(expected @ expected)
+            laws[key] = common.scaled(float(expected @ (row_times / clock)) / norm) if norm > 0 else common
+        return laws
 
-    def _fold_error(self, form: Form, places: Sequence[int]) -> float:
-        random = [place for place in places if place >= self._seen.fixed]
-        errors = []
+    def _best_form(self, pool: _Pool, times_us: Floats, at: Ints) -> Form:
+        chosen, least = FORMS[0], np.inf
+        for form in pool.columns:
+            if not admissible(pool.shape, form, pool.ins[:, at].ravel(), pool.outs[:, at].ravel()):
+                continue
+            if (error := self._fold_error(pool, form, times_us, at)) * _SIMPLER < least:
+                chosen, least = form, error
+        return chosen
+
+    def _fold_error(self, pool: _Pool, form: Form, times_us: Floats, at: Ints) -> float:
+        """Mean |error| of rows in networks left out, relative to the network's time."""
+        clock, columns = self._seen.clock_us[at], pool.columns[form][:, at]
+        random = np.flatnonzero(at >= self._seen.fixed)
+        total = 0.0
         for fold in range(min(_FOLDS, len(random))):
             left_out = random[fold::_FOLDS]
-            law = self.fit_form(form, [place for place in places if place not in left_out])
-            errors += np.abs(self.predict(law, left_out) / self._seen.clock_us[left_out] - 1.0).tolist()
-        return float(np.mean(errors))
+            rest = np.setdiff1d(np.arange(len(at)), left_out)
+            found = _solve(columns[:, rest], times_us[:, rest], clock[rest])
+            total += float(np.sum(np.abs(columns[:, left_out] @ found - times_us[:, left_out]) / clock[left_out]))
+        return total
 
-    def _sums(self, form: Form, laws: Mapping[RowKey, RowLaw], places: Ints) -> Floats:
-        columns = self._columns[form]
-        sums: Floats = np.sum([law.combine(columns[key][places]) for key, law in laws.items()], axis=0)
+    def _sums(self, laws: Mapping[RowKey, RowLaw], places: Ints) -> Floats:
+        sums = np.zeros(len(places))
+        for pool in self._pools:
+            for row, key in enumerate(pool.keys):
+                law = laws[key]
+                sums += law.combine(pool.columns[law.form][row, places])
         return sums
+
+
+def _pools(network: NetworkGraph, seen: Observations) -> list[_Pool]:
+    by_shape: dict[RowShape, list[RowKey]] = {}
+    for key in seen.rows_us:
+        by_shape.setdefault(row_shape(network, key), []).append(key)
+    pools = []
+    for shape, keys in by_shape.items():
+        widths = [_row_widths(network, key, seen.policies) for key in keys]
+        ins, outs = (np.stack([pair[axis] for pair in widths]) for axis in (0, 1))
+        columns = {form: np.stack([features(shape, form, *pair) for pair in widths]) for form in FORMS}
+        pools.append(_Pool(shape, tuple(keys), ins, outs, columns))
+    return pools
+
+
+def _solve(columns: Floats, times_us: Floats, clock_us: Floats) -> Floats:
+    """The common coefficients of rows (rows, networks, p)."""
+    rows, _networks, features_each = columns.shape
+    return solve(columns.reshape(-1, features_each), times_us.ravel(), np.tile(clock_us, rows))
+
+
+def _less(times_us: Floats, added_us: float) -> Floats:
+    """Node times without what the profiler added; a node that took hardly longer keeps a little."""
+    return np.maximum(times_us - added_us, 0.1 * times_us)
 
 
 def validate(network: NetworkGraph, seen: Observations, noise_floor: float) -> Validation:
@@ -126,9 +193,16 @@ def validate(network: NetworkGraph, seen: Observations, noise_floor: float) -> V
         clock = float(seen.clock_us[place])
         points.append(CarrierPoint(clock, float(fitter.predict(fitter.fit(rest), [place])[0])))
         macs_points.append(CarrierPoint(clock, float(calibrate(counts[rest], seen.clock_us[rest])(counts[place]))))
-    errors, macs_errors = _errors(points), _errors(macs_points)
+    return judge(points, macs_points, len(seen.policies), noise_floor)
+
+
+def judge(
+    points: Sequence[CarrierPoint], macs_points: Sequence[CarrierPoint], networks: int, noise_floor: float
+) -> Validation:
+    """The errors of predictions and of the baseline, the line through the MACs, in numbers."""
+    errors, macs_errors = errors_of(points), errors_of(macs_points)
     return Validation(
-        carriers=len(seen.policies),
+        carriers=networks,
         mape=float(np.abs(errors).mean()),
         max_error=float(np.abs(errors).max()),
         bias=float(errors.mean()),
@@ -144,12 +218,14 @@ def row_shape(network: NetworkGraph, key: RowKey) -> RowShape:
     """Full widths of a row and which of them can vary. A node behind a layer has the layer's output channels."""
     layer = next((layer for layer in network.layers if layer.name == key.layer), None)
     if layer is None:
-        return RowShape("other", 1, 1, in_varies=False, out_varies=False)
+        return RowShape("other", 1, 1, in_varies=False, out_varies=False, node=key.node)
     in_varies = any(network.groups[span.group].prunable for span in layer.in_spans)
     out_varies = any(network.groups[span.group].prunable for span in layer.out_spans)
     if key.node:
-        return RowShape("other", layer.out_channels, layer.out_channels, in_varies=out_varies, out_varies=out_varies)
-    return RowShape(layer.kind, layer.in_channels, layer.out_channels, in_varies=in_varies, out_varies=out_varies)
+        channels = layer.out_channels
+        return RowShape("other", channels, channels, out_varies, out_varies, key.node, layer.out_hw)
+    geometry = (*layer.kernel, *layer.stride, *layer.padding, layer.groups, *layer.in_hw, *layer.out_hw)
+    return RowShape(layer.kind, layer.in_channels, layer.out_channels, in_varies, out_varies, "", geometry)
 
 
 def _row_widths(network: NetworkGraph, key: RowKey, policies: Sequence[Policy]) -> tuple[Ints, Ints]:
@@ -161,5 +237,6 @@ def _row_widths(network: NetworkGraph, key: RowKey, policies: Sequence[Policy]) 
     return (pairs[:, 1] if key.node else pairs[:, 0]), pairs[:, 1]
 
 
-def _errors(points: Sequence[CarrierPoint]) -> Floats:
+def errors_of(points: Sequence[CarrierPoint]) -> Floats:
+    """Predicted / measured - 1, (n,)."""
     return np.array([point.predicted_us / point.measured_us - 1.0 for point in points])

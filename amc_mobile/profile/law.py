@@ -1,15 +1,21 @@
 """How a layer's time depends on its widths, and how a network's time on its layers'.
 
-Time of a layer: t = a + b·ci' + c·co' + d·ci'·co' with a, b, c, d >= 0 and channels rounded up to blocks of `block`:
-runtimes work in blocks, so time is a staircase. Layers with one width (depthwise) and the nodes between layers have
-t = a + b·c'. Where a runtime needs at least a block of input channels for its fast path (ONNX Runtime's NCHWc
-convolutions), a layer with fewer of them follows a law of its own: `thin` adds it.
+Time of a layer: t = a + b·ci' + c·co' + d·ci'·co' with a, b, c, d >= 0 and channels rounded up to blocks: runtimes work
+in blocks, so time is a staircase. Layers with one width (depthwise) and the nodes between layers have t = a + b·c'.
+
+Two things are added where they predict better. `sets`: kernels take several blocks of output channels at once (ONNX
+Runtime's NCHWc convolutions four), so that a block that begins a new set costs more. "counted" adds the number of sets
+to the terms; "free" lets a broken set of one, two or three blocks cost whatever it does. `thin`: below one block of
+input channels a runtime leaves its fast path, and the layer follows a law of its own, linear in the channels that there
+really are.
+
+Layers of one shape (the blocks of a stage, say) run the same kernels: they share a law, each with a scale of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,35 +25,57 @@ from amc_mobile.types import LayerKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_REWEIGHTINGS = 8  # of the robust calibration; it has settled by then
-_TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
+Sets = Literal["ignored", "counted", "free"]
+_REWEIGHTINGS = 8  # of the robust fits; they have settled by then
+_LEAST_THIN = 3  # measured times that a law of thin layers needs, and that of the others
+_LEAST_BROKEN = 2  # measured times of each kind of set that "free" sets need
+_SET = 4  # blocks of output channels that a kernel takes at once
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of all laws of one table: the block, and whether layers thinner than a block have their own law."""
+    """The form of a law: the block, what sets of blocks do, whether layers thinner than a block are apart."""
 
     block: int
+    sets: Sets = "ignored"
     thin: bool = False
 
 
-FORMS = (Form(1), Form(4), Form(8), Form(16), Form(32), Form(8, thin=True), Form(16, thin=True))
+FORMS = (
+    *(Form(block) for block in (1, 4, 8, 16, 32)),
+    *(Form(block, "counted") for block in (4, 8, 16)),
+    *(Form(block, thin=True) for block in (8, 16)),
+    *(Form(block, "free") for block in (4, 8, 16)),
+    *(Form(block, "counted", thin=True) for block in (8, 16)),
+    *(Form(block, "free", thin=True) for block in (8, 16)),
+)  # the simplest first
 
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
-    """What is known of a row before it is measured: full widths, and which of them pruning can change."""
+    """What is known of a row before it is measured: rows of equal shape share a law.
+
+    `node` is the operator of a row behind a layer, empty for the layer itself. `in_varies`, `out_varies`: whether
+    pruning can change the width. `geometry`: whatever else the time may depend on (kernel, stride, sizes).
+    """
 
     kind: LayerKind
     in_channels: int
     out_channels: int
     in_varies: bool
     out_varies: bool
+    node: str = ""
+    geometry: tuple[int, ...] = ()
 
     @property
     def one_width(self) -> bool:
         """Whether the row depends on a single number of channels, its output's."""
         return self.kind in ("depthwise", "other")
+
+    def has_thin(self, form: Form) -> bool:
+        """Whether widths below the form's block can occur, and do not always."""
+        width, varies = (self.out_channels, self.out_varies) if self.one_width else (self.in_channels, self.in_varies)
+        return form.thin and varies and width >= form.block and self.kind != "linear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +97,10 @@ class RowLaw:
         times: Floats = np.maximum(columns @ np.array(self.coefficients), 0.0)
         return times
 
+    def scaled(self, factor: float) -> RowLaw:
+        """The same law, `factor` times as long."""
+        return RowLaw(self.shape, self.form, tuple(factor * value for value in self.coefficients))
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -85,34 +117,56 @@ class Calibration:
 def features(shape: RowShape, form: Form, in_channels: Ints, out_channels: Ints) -> Floats:
     """The columns (n, p) whose non-negative combination is the row's time; widths relative to the full ones."""
     ones = np.ones(len(in_channels))
-    outs = _blocks(out_channels, form.block) / _blocks(np.int64(shape.out_channels), form.block)
-    ins = _blocks(in_channels, form.block) / _blocks(np.int64(shape.in_channels), form.block)
+    outs = _out_terms(shape, form, out_channels) if shape.out_varies else []
     if shape.one_width:
-        columns = [ones, outs] if shape.out_varies else [ones]
-        narrow, size = out_channels < form.block, out_channels / shape.out_channels
-        has_thin_law = shape.kind == "other" and shape.out_varies
+        narrow, thin = out_channels < form.block, [ones, out_channels / shape.out_channels]
+        columns = [ones, *outs]
     else:
-        columns = [ones]
-        columns += [ins] if shape.in_varies else []
-        columns += [outs] if shape.out_varies else []
-        columns += [ins * outs] if shape.in_varies and shape.out_varies else []
-        narrow, size = in_channels < form.block, in_channels / shape.in_channels * outs
-        has_thin_law = shape.kind == "conv" and shape.in_varies
-    if form.thin and has_thin_law and shape.in_channels >= form.block:
-        columns += [narrow * outs, -(narrow * outs), narrow * size]
+        ins = _blocks(in_channels, form.block) / _blocks(np.int64(shape.in_channels), form.block)
+        narrow = in_channels < form.block
+        thin = [*outs, *(in_channels / shape.in_channels * out for out in outs or [ones])]
+        columns = [ones, *([ins] if shape.in_varies else []), *outs]
+        columns += [ins * out for out in outs] if shape.in_varies else []
+    if shape.has_thin(form):
+        columns = [column * ~narrow for column in columns] + [narrow * column for column in thin]
     return np.stack(columns, axis=1)
 
 
-def fit_row(shape: RowShape, form: Form, columns: Floats, times_us: Floats, network_us: Floats) -> RowLaw:
-    """The law with the least squared error, each network's error relative to its whole time.
+def admissible(shape: RowShape, form: Form, in_channels: Ints, out_channels: Ints) -> bool:
+    """Whether these widths are enough to tell the form's parts from each other: thin and others, all broken sets."""
+    if form.sets == "free" and shape.out_varies:
+        rests = np.bincount(-(-out_channels // form.block) % _SET, minlength=_SET)
+        if rests.min() < _LEAST_BROKEN:
+            return False
+    if not shape.has_thin(form):
+        return not form.thin
+    narrow = (out_channels if shape.one_width else in_channels) < form.block
+    return _LEAST_THIN <= int(narrow.sum()) <= len(narrow) - _LEAST_THIN
 
-    `columns` (n, p) are the row's features in the n networks measured, `network_us` (n,) their end-to-end times.
+
+def solve(columns: Floats, times_us: Floats, network_us: Floats) -> Floats:
+    """Coefficients (p,) >= 0 with the least squared error, each network's error relative to its whole time.
+
+    `columns` (n, p) are the row's features in the networks measured, `network_us` (n,) their end-to-end times.
     """
-    if columns.shape[1] == 1 or times_us.max() < _TINY * network_us.min():
-        weights = network_us**-2.0
-        return RowLaw(shape, form, (float(weights @ times_us / weights.sum()),))
     coefficients, _residual = nnls(columns / network_us[:, None], times_us / network_us)
-    return RowLaw(shape, form, tuple(coefficients.tolist()))
+    found: Floats = coefficients
+    return found
+
+
+def overhead(sums_us: Floats, nodes: Floats, clock_us: Floats) -> float:
+    """Microseconds that a profiler adds to every node: sums (n,) less that, times a scale, are the clock (n,).
+
+    Fitted in relative error and robustly, by Huber's weights; never negative.
+    """
+    weights = np.ones(len(clock_us))
+    columns = np.stack([sums_us, -nodes], axis=1) / clock_us[:, None]
+    scale = added = 0.0
+    for _ in range(_REWEIGHTINGS):
+        (scale, added), _residual = nnls(columns * weights[:, None], weights)
+        residuals = np.abs(columns @ [scale, added] - 1.0)
+        weights = np.sqrt(_huber(residuals))
+    return float(added / scale) if scale > 0 else 0.0
 
 
 def calibrate(sums_us: Floats, clock_us: Floats) -> Calibration:
@@ -127,10 +181,7 @@ def calibrate(sums_us: Floats, clock_us: Floats) -> Calibration:
     for _ in range(_REWEIGHTINGS):
         constant, scale = _weighted_line(sums_us, clock_us, weights)
         residuals = np.abs((constant + scale * sums_us) / clock_us - 1.0)
-        limit = 1.345 * max(1.4826 * float(np.median(residuals)), 1e-4)
-        if residuals.max() <= limit:
-            break
-        weights = clock_us**-2.0 * np.minimum(1.0, limit / np.maximum(residuals, 1e-12))
+        weights = clock_us**-2.0 * _huber(residuals)
     if scale <= 0.0:  # nothing but noise: the mean is the best that can be said, and it is monotone
         return Calibration(float(np.median(clock_us)), 0.0)
     return Calibration(constant, scale)
@@ -142,6 +193,23 @@ def _weighted_line(x: Floats, y: Floats, weights: Floats) -> tuple[float, float]
     x_mean, y_mean = float(weights @ x / total), float(weights @ y / total)
     slope = float(weights @ ((x - x_mean) * (y - y_mean)) / (weights @ (x - x_mean) ** 2))
     return y_mean - slope * x_mean, slope
+
+
+def _huber(residuals: Floats) -> Floats:
+    """Huber's weights: those beyond 1.345 deviations count less."""
+    limit = 1.345 * max(1.4826 * float(np.median(residuals)), 1e-4)
+    weights: Floats = np.minimum(1.0, limit / np.maximum(residuals, 1e-12))
+    return weights
+
+
+def _out_terms(shape: RowShape, form: Form, out_channels: Ints) -> list[Floats]:
+    """What grows with the output channels: their blocks, and their sets or what a broken set costs."""
+    if form.sets == "free":
+        blocks = -(-out_channels // form.block)
+        whole = blocks // _SET / (-(-shape.out_channels // form.block) / _SET)
+        return [whole, *((blocks % _SET == rest).astype(np.float64) for rest in range(1, _SET))]
+    steps = (form.block,) if form.sets == "ignored" else (form.block, _SET * form.block)
+    return [_blocks(out_channels, step) / _blocks(np.int64(shape.out_channels), step) for step in steps]
 
 
 def _blocks(channels: Any, block: int) -> Any:

@@ -16,7 +16,7 @@ from amc_mobile.cost.pricer import width_function
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.profile.campaign import SENTINEL
 from amc_mobile.profile.fit import row_shape
-from amc_mobile.profile.law import Form, RowLaw
+from amc_mobile.profile.law import Calibration, Form, RowLaw
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.types import NetworkGraph
 
@@ -26,8 +26,7 @@ def predict_us(table: LatencyTable, network: NetworkGraph, kept: Sequence[int]) 
     law = table.evidence.get("law")
     if not law:
         return table.latency_us(network, kept)
-    form = Form(int(law["block"]), bool(law["thin"]))
-    rows_us = sum(_row_us(network, form, row, kept) for row in law["rows"])
+    rows_us = sum(_row_us(network, row, kept) for row in law["rows"])
     return float(law["constant_us"]) + float(law["scale"]) * rows_us
 
 
@@ -37,8 +36,15 @@ def original_us(table: LatencyTable, network: NetworkGraph) -> float:
     return float(measured.get(SENTINEL) or table.latency_us(network, network.full().kept))
 
 
-def _row_us(network: NetworkGraph, form: Form, row: Mapping[str, Any], kept: Sequence[int]) -> float:
+def macs_line(table: LatencyTable) -> Calibration:
+    """The best straight line through the MACs of the networks that the table was made from: the baseline."""
+    line = table.evidence["macs_affine"]
+    return Calibration(float(line["constant_us"]), float(line["us_per_million_macs"]) / 1e6)
+
+
+def _row_us(network: NetworkGraph, row: Mapping[str, Any], kept: Sequence[int]) -> float:
     key = RowKey(row["layer"], row["node"])
+    form = Form(int(row["block"]), row["sets"], bool(row["thin"]))
     law = RowLaw(row_shape(network, key), form, tuple(row["coefficients"]))
     layer = next((layer for layer in network.layers if layer.name == key.layer), None)
     ins, outs = (1, 1) if layer is None else width_function(layer, network)(kept)

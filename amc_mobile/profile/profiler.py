@@ -15,17 +15,18 @@ from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.errors import DeviceError
-from amc_mobile.graph.traced import TracedGraph, first_channels
-from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample, Summary, summarise
+from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Summary, summarise
 from amc_mobile.profile.campaign_log import Log, chunk_as_plain
 from amc_mobile.profile.carriers import draw, smallest
 from amc_mobile.profile.fit import Fitter, Observations, validate
 from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.law import calibrate
-from amc_mobile.profile.mapping import NodeMap
+from amc_mobile.profile.measuring import measure
 from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
+from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain
-from amc_mobile.types import Measurement, Policy, TimingJob, TimingProtocol
+from amc_mobile.types import Policy, TimingProtocol
 
 
 def profile(
@@ -60,7 +61,7 @@ def profile(
         "policies": policies,
     }
     log = Log(checkpoint, identity)
-    _measure(traced, device, plan, protocol, log, progress)
+    measure(Variants(traced), device, plan, protocol, log, progress)
     summary = summarise(plan, log.chunks)
     seen = _observations(policies, summary)
     law = Fitter(network, seen).fit(range(len(policies)))
@@ -100,51 +101,6 @@ def _policies(traced: TracedGraph, carriers: int, seed: int, min_keep_ratio: flo
     }
 
 
-def _measure(
-    traced: TracedGraph, device: Device, plan: Plan, protocol: TimingProtocol, log: Log, progress: Progress | None
-) -> None:
-    """Times what is still to be timed, one chunk after the other, into the log."""
-    nodes = NodeMap(traced.model, traced.network)
-    while (step := plan.next_chunk(log.chunks)) is not None:
-        round_number, index = step
-        labels = plan.chunks(round_number)[index]
-        models = [traced.slice(first_channels(plan.policies[label])).SerializeToString() for label in labels]
-        jobs = [
-            TimingJob(label, model, profile=label != SENTINEL or index == 0)
-            for label, model in zip(labels, models, strict=True)
-        ]
-        shuffled = _with_seed(protocol, plan.seed, round_number, index)
-        conditions = device.conditions()
-        results = device.time_models(jobs, shuffled, _part(progress, plan, log.chunks, round_number))
-        samples = tuple(_sample(result, nodes) for result in results)
-        log.append(Chunk(round_number, index, conditions, samples))
-
-
-def _sample(result: Measurement, nodes: NodeMap) -> Sample:
-    rows = {key: times[0] for key, times in nodes.rows(result.nodes).items()}
-    return Sample(result.label, result.values_us[0], result.warmups_us[0], rows)
-
-
-def _with_seed(protocol: TimingProtocol, *numbers: int) -> TimingProtocol:
-    """The same protocol with an order of its own for each chunk."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    return TimingProtocol(protocol.rounds, protocol.warmups, protocol.runs, protocol.min_time_s, seed=seed)
-
-
-def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number: int) -> Progress | None:
-    """Progress of one chunk as a part of the whole campaign; repeated rounds add to the total."""
-    if progress is None:
-        return None
-    before = sum(len(chunk.samples) for chunk in done)
-    total = max(plan.steps(), plan.steps() // plan.rounds * (round_number + 1))
-
-    def report(step: int, _steps: int, what: str) -> None:
-        again = " (again: the clock drifted)" if round_number >= plan.rounds else ""
-        progress(before + step, total, f"round {round_number + 1}, {what}{again}")
-
-    return report
-
-
 def _observations(policies: Mapping[str, Policy], summary: Summary) -> Observations:
     keys = dict.fromkeys(key for label in policies for key in summary.rows_us[label])
     return Observations(
@@ -164,7 +120,9 @@ def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk], su
         "protocol": protocol,
         "rounds_wanted": plan.rounds,
         "rounds_used": summary.rounds,
-        "drift": {str(number): drift for number, drift in summary.drift.items()},
+        "drift": {str(number): state.drift for number, state in summary.states.items()},
+        "load": {str(number): state.load for number, state in summary.states.items()},
+        "disturbed": {str(number): state.reason for number, state in summary.states.items() if state.reason},
         "drift_corrected": summary.corrected,
         "conditions": {"start": chunks[0].conditions, "end": chunks[-1].conditions},
         "networks": {label: policy.kept for label, policy in plan.policies.items()},

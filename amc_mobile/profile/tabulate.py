@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 
 import numpy as np
@@ -152,12 +152,11 @@ def describe_law(law: NetworkLaw) -> dict[str, object]:
     """The law as plain values, for the table's evidence."""
     calibration: Calibration = law.calibration
     return {
-        "block": law.form.block,
-        "thin": law.form.thin,
         "scale": calibration.scale,
         "constant_us": calibration.constant_us,
+        "profiler_us_per_node": law.overhead_us,
         "rows": [
-            {"layer": key.layer, "node": key.node, "coefficients": list(row.coefficients)}
+            {"layer": key.layer, "node": key.node, **asdict(row.form), "coefficients": list(row.coefficients)}
             for key, row in law.rows.items()
         ],
     }
