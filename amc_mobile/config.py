@@ -89,8 +89,13 @@ class ProfileConfig(_Section):
     runs: int = Field(50, ge=5)
     min_time_s: float = Field(1.0, ge=0.0)
     max_error: float = Field(0.05, gt=0.0, description="refuse a table whose leave-one-out error is larger")
+    tolerance: float = Field(
+        0.03, ge=0.0, description="after a search the chosen network is timed; a table that is off by more is repaired"
+    )
+    repairs: int = Field(2, ge=0, description="at most so often; 0: the chosen network is not timed")
     force: bool = Field(False, description="use a table above max_error anyway")
     table: Path | None = Field(None, description="a table measured before on this device; none: measure now")
+    elsewhere: bool = Field(False, description="the table is of a device that is not here: search for that one")
 
 
 class FurtherDevice(_Section):

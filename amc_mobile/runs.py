@@ -35,6 +35,7 @@ class RunFolder:
         self.checkpoint = root / "search.begun.json"  # the settings that trials and probes belong to
         self.sensitivity = root / "sensitivity.json"  # what each group alone loses: see search/sensitivity.py
         self.search = root / "search.json"
+        self.settled = root / "settled.json"  # what the clock said of the network chosen: see cli/settling.py
         self.pareto = root / "pareto.json"  # the trials that no other beats: see search/front.py
         self.why = root / "why.json"  # what each group's width costs and saves: see search/why.py
         self.policy = root / "policy.json"

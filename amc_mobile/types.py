@@ -206,7 +206,11 @@ class TimingJob:
 
 @dataclass(frozen=True, slots=True)
 class TimingProtocol:
-    """How a device measures each job in each round. End-to-end and per-node times never share a session."""
+    """How a device measures each job in each round. End-to-end and per-node times never share a session.
+
+    At least `runs` runs and at least `min_time_s`; a network that is too slow for so many runs in three times that time
+    gets as many as it can have, 15 at least.
+    """
 
     rounds: int = 3
     warmups: int = 10
@@ -348,3 +352,21 @@ class Comparison:
     predicted_us: float | None  # on the clock of this measurement: the table's prediction times `drift`
     prediction_error: float | None  # predicted / measured - 1
     drift: float | None = None  # the original's time now / when the table was measured
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """A table's word on the network that a search chose, held against the clock, and what followed from it.
+
+    Both times are on the clock of the table. `error` is predicted / measured - 1. If the table was `repaired`, `added`
+    networks were measured and the table fitted again, whose own error was `mape_before` and became `mape_after`.
+    """
+
+    kept: tuple[int, ...]
+    predicted_us: float
+    measured_us: float
+    error: float
+    repaired: bool = False
+    added: int = 0
+    mape_before: float | None = None
+    mape_after: float | None = None

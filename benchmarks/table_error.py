@@ -79,7 +79,14 @@ def one(traced: TracedGraph, name: str, threads: int, work: Path) -> dict[str, A
     policies = held_out(traced.network, table, seed=1)
     partial = work / f"{key}.held_out"
     found = hold_out(
-        Variants(traced), device, table, policies, config, seed=1, progress=_tell(f"{key} held out"), checkpoint=partial
+        Variants(traced, device.info()),
+        device,
+        table,
+        policies,
+        config,
+        seed=1,
+        progress=_tell(f"{key} held out"),
+        checkpoint=partial,
     )
     own = found.validation
     row = {
@@ -102,7 +109,7 @@ def one(traced: TracedGraph, name: str, threads: int, work: Path) -> dict[str, A
 
 def shares(traced: TracedGraph, table: LatencyTable, device: HostDevice) -> dict[str, dict[str, float]]:
     """Share of the stem, the depthwise layers and the classifier in the full network: by the table, and in place."""
-    variants, layers = Variants(traced), traced.network.layers
+    variants, layers = Variants(traced, device.info()), traced.network.layers
     protocol = TimingProtocol(rounds=3, warmups=3, runs=5, min_time_s=0.0, profile_runs=50)
     job = TimingJob("full", variants.model(traced.network.full()), profile=True)
     rows = variants.rows(device.time_models([job], protocol)[0].nodes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amc_mobile.cli import fine_grained
 from amc_mobile.cli.budgets import further_tables
-from amc_mobile.cli.open_device import check_device_name
+from amc_mobile.cli.open_device import check_device
 from amc_mobile.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def check(config: RunConfig) -> None:
     """Raises: ConfigError, DataError, DeviceError or TableError for what cannot work, in a fraction of a second."""
-    check_device_name(config.device.name)
+    check_device(config.device)
     check_model_file(config)
     fine_grained.check(config)
     if config.profile.table is not None:

@@ -11,15 +11,25 @@ from amc_mobile.cli.originals import check_parity
 from amc_mobile.runs import write_bytes, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
     from amc_mobile.graph.traced import Channels
+    from amc_mobile.search.agents import Agent
 
 
 def search(session: Session, progress: Progress) -> None:
     """trials.jsonl and search.json: the policy that keeps the budgets and the accuracy."""
+    search_on(session, progress)
+
+
+def search_on(
+    session: Session, progress: Progress, *, context: Mapping[str, str] | None = None, agent: Agent | None = None
+) -> None:
+    """The search of this run; by another agent, under a further name, where it is finished again."""
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
@@ -34,7 +44,8 @@ def search(session: Session, progress: Progress) -> None:
         seed=session.config.seed,
         folder=session.folder,
         progress=progress,
-        context={"model": session.model_sha256},
+        context={"model": session.model_sha256, **(context or {})},
+        agent=agent,
     )
     write_json(session.folder.pareto, front_of(session.folder, session.config))
 

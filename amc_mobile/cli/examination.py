@@ -11,7 +11,9 @@ def show_health(found: Health) -> None:
     clocks = sorted({round(khz / 1e6, 1) for khz in state.clock_khz})
     lines = {
         "device": f"{device.name}: {device.model}",
-        "runtime": f"{device.runtime}, {device.provider}, {device.threads} thread(s)",
+        "runtime": f"{device.runtime}, {device.provider}, {device.precision}, {device.threads} thread(s)",
+        "cores": f"{device.details.get('cores', 'unknown')}, "
+        + ("pinned" if device.details.get("pinned") == "yes" else "not pinned"),
         "others' load": "unknown" if state.load is None else f"{state.load:.2f} cores",
         "clocks": ", ".join(f"{ghz} GHz" for ghz in clocks) or "unknown",
         "governor": state.governor or "unknown",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.cli.pipeline import Pipeline
+from amc_mobile.profile.campaign import CHUNK
 from amc_mobile.runs import RunFolder, read_trials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amc_mobile.config import RunConfig
+    from amc_mobile.config import ProfileConfig, RunConfig
+
+_AROUND_S = 0.35  # of a measurement: opening the session, warm-ups, the profiler's runs
 
 
 def show_forecast(config: RunConfig, as_json: bool, names: Sequence[str] | None = None) -> None:
@@ -39,6 +43,8 @@ def size(stage: str, config: RunConfig) -> str:
         search = config.search
         at_most = "" if search.evaluations is None else f", at most {search.evaluations} evaluations"
         return f"agent {search.agent}, {search.episodes} episodes on {config.data.search_images} images{at_most}"
+    if stage == "settle":
+        return "some seconds; a repair of the table about a minute"
     if stage == "bench":
         bench = config.bench
         return f"2 networks x {bench.rounds} rounds, at least {2 * bench.rounds * bench.min_time_s:.0f} s"
@@ -53,6 +59,20 @@ def profile_size(config: RunConfig) -> str:
     profile = config.profile
     if profile.table is not None:
         return f"none: {profile.table} is used"
+    size = campaign_size(profile)
+    text = (
+        f"{size['networks']} networks x {profile.rounds} rounds, {size['measurements']} measurements, about "
+        f"{size['minutes']:.1f} minutes"
+    )
+    return text + (", and every layer alone" if profile.method == "layers" else "")
+
+
+def campaign_size(profile: ProfileConfig) -> dict[str, float]:
+    """Networks, measurements (the full network is in every chunk) and minutes of a profile.
+
+    Minutes are those of networks that take up to 20 ms; slower ones take up to four times as long.
+    """
     networks = profile.carriers + 2  # with the full and the smallest one
-    seconds = networks * profile.rounds * profile.min_time_s
-    return f"{networks} networks x {profile.rounds} rounds, at least {seconds:.0f} s"
+    measurements = profile.rounds * (networks - 1 + math.ceil((networks - 1) / CHUNK))
+    minutes = measurements * (profile.min_time_s + _AROUND_S) / 60
+    return {"networks": networks, "rounds": profile.rounds, "measurements": measurements, "minutes": round(minutes, 1)}

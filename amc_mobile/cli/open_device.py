@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 from amc_mobile.errors import DeviceError
@@ -10,25 +11,67 @@ from amc_mobile.errors import DeviceError
 if TYPE_CHECKING:
     from amc_mobile.config import DeviceConfig
     from amc_mobile.device.protocol import Device
+    from amc_mobile.types import DeviceInfo
 
-_HOST = "host"
-_LOOKS_LIKE_HOST = (_HOST, "cpu", "local", "localhost")
+_HOST, _CUDA, _CUDA_ORT = "host", "cuda", "cuda-ort"
+_NEAR = {
+    **dict.fromkeys((_HOST, "cpu", "local", "localhost"), _HOST),
+    "onnxruntime-gpu": _CUDA_ORT,
+    **dict.fromkeys((_CUDA, "gpu", "nvidia", "cudnn", "geforce"), _CUDA),
+}
+_PRECISIONS = {_HOST: ("fp32", "int8"), _CUDA: ("fp32", "fp16", "bf16"), _CUDA_ORT: ("fp32",)}
 
 
 def open_device(config: DeviceConfig) -> Device:
-    """The device of that name, ready to measure. Raises: DeviceError for a name that no device has."""
-    check_device_name(config.name)
-    from amc_mobile.device.host import HostDevice
+    """The device of that name, ready to measure. Raises: DeviceError for a name that no device has, or without it."""
+    check_device(config)
+    if config.name in (_HOST, _CUDA_ORT):
+        from amc_mobile.device.host import HostDevice
+        from amc_mobile.device.ort_session import CPU, CUDA
 
-    return HostDevice(config.threads, config.optimisation)
+        return HostDevice(
+            config.threads,
+            config.optimisation,
+            precision=config.precision,
+            batch=config.batch,
+            cores=config.cores,
+            provider=CPU if config.name == _HOST else CUDA,
+        )
+    from amc_mobile.device.gpu import TorchDevice  # brings torch
+
+    return TorchDevice(config.name, precision=config.precision, batch=config.batch)
+
+
+def usable() -> tuple[list[DeviceInfo], dict[str, str]]:
+    """The devices that can be used now, and by name why others cannot. Never raises."""
+    from amc_mobile.config import DeviceConfig
+
+    found, missing = [], {}
+    for name in _PRECISIONS:
+        try:
+            found.append(open_device(DeviceConfig(name=name)).info())
+        except DeviceError as error:
+            missing[name] = str(error)
+    return found, missing
+
+
+def check_device(config: DeviceConfig) -> None:
+    """Raises: DeviceError for a name that no device has, or a precision that this one has not. Nothing is opened."""
+    check_device_name(config.name)
+    known = _PRECISIONS[config.name.partition(":")[0]]
+    if config.precision not in known:
+        raise DeviceError(
+            f"{config.name} is measured in {' or '.join(known)}, not in {config.precision}: set one of them"
+        )
 
 
 def check_device_name(name: str) -> None:
     """Raises: DeviceError for a name that no device has. Cheap: nothing is opened."""
-    if name == _HOST:
+    if re.fullmatch(rf"{_HOST}|{_CUDA}(:\d+)?|{_CUDA_ORT}", name):
         return
-    if difflib.get_close_matches(name.lower(), _LOOKS_LIKE_HOST, n=1, cutoff=0.7):
-        raise DeviceError(f"there is no device {name!r}; did you mean --device {_HOST}?")
+    near = difflib.get_close_matches(name.lower().rstrip(":0123456789"), _NEAR, n=1, cutoff=0.7)
+    if near:
+        raise DeviceError(f"there is no device {name!r}; did you mean --device {_NEAR[near[0]]}?")
     raise DeviceError(
         f"there is no device {name!r}: phones arrive with a later version, now type --device {_HOST} (this machine)"
     )

@@ -13,9 +13,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and about how long, and do nothing.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder: everything that is made goes there.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice (default 0).")]
-DeviceName = Annotated[str | None, typer.Option("--device", help="Where to measure: host is this machine.")]
+DeviceName = Annotated[
+    str | None, typer.Option("--device", help="Where to measure: host is this machine's processor, cuda its GPU.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the measured network (default 1).")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="fp32, int8 (static QDQ, on CPUs), fp16, bf16 (on GPUs).")
+]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images that run at once (default 1).")]
+Cores = Annotated[str | None, typer.Option("--cores", help="Measure on these cores only: 0,2.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a latency table even if its own error is above 5 %.")]
+Elsewhere = Annotated[
+    bool, typer.Option("--elsewhere", help="The table is of a device that is not here: search for that device.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what the run folder holds of this run and start over.")]
 Update = Annotated[bool, typer.Option("--update", help="Take changed settings and redo just what depends on them.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with the settings not given here.")]
@@ -74,6 +84,15 @@ Mean = Annotated[
     typer.Option("--mean", help="Of the images the network was trained with, per channel: 0.485,0.456,0.406."),
 ]
 Std = Annotated[str | None, typer.Option("--std", help="As --mean: 0.229,0.224,0.225.")]
+
+
+def core_list(text: str | None) -> list[int] | None:
+    """The numbers of cores like "0,2"; None for None. Raises: ConfigError."""
+    if text is None:
+        return None
+    if not all(part.strip().isdigit() for part in text.split(",")):
+        raise ConfigError(f"--cores {text!r} is no list of cores; type it like --cores 0,2")
+    return [int(part) for part in text.split(",")]
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:

@@ -65,7 +65,10 @@ def profile(session: Session, progress: Progress) -> None:
         measure_table(session.traced, session.device, config, folder.table, profile_checkpoint(folder), progress)
         return
     table = LatencyTable.load(config.profile.table)
-    table.require(session.device.info(), session.model_sha256)
+    here = session.device.info()
+    table.require(here, session.model_sha256, elsewhere=config.profile.elsewhere)
+    if table.device.key() != here.key():
+        note(f"   profile  the table is of another device, {table.device.model}: what is found is for that one")
     table.refuse(config.profile.max_error, force=config.profile.force)
     table.save(folder.table)
 

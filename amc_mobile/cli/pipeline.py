@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
-from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals
+from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals, settling
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
@@ -22,7 +22,9 @@ from amc_mobile.runs import RunFolder, write_text
 if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
-_MEASURED = tuple(f"profile.{key}" for key in ("table", "carriers", "rounds", "warmups", "runs", "min_time_s"))
+_MEASURED = tuple(
+    f"profile.{key}" for key in ("table", "method", "carriers", "rounds", "warmups", "runs", "min_time_s")
+)
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
 _AFTER_SEARCH = ("point", "refresh")  # settings of the cut that the search does not know of
 _JUDGED = tuple(f"prune.{name}" for name in configuration.PruneConfig.model_fields if name not in _AFTER_SEARCH)
@@ -32,6 +34,7 @@ _IMAGES = ("data", "model.mean", "model.std", "seed")
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
+    settled = (_settling(),) if config.needs_table and config.search.granularity == "channel" else ()
     cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
@@ -62,11 +65,12 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             outputs=lambda folder: (folder.search, folder.trials),
             extras=lambda folder: (folder.checkpoint, folder.probes, folder.sensitivity, folder.pareto),
         ),
+        *settled,
         Stage(
             "prune",
             "cut the network and repair it by least squares",
             cut.prune,
-            after=("search",),
+            after=("settle",) if settled else ("search",),
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
             extras=lambda folder: (folder.why,),
@@ -113,6 +117,20 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             outputs=lambda folder: (folder.summary, folder.report),
             extras=lambda folder: (folder.report.with_suffix(".md"), folder.report.with_suffix(".json")),
         ),
+    )
+
+
+def _settling() -> Stage:
+    """After a search by latency: is the table right about the network that was chosen?"""
+    return Stage(
+        "settle",
+        "time the chosen network; repair the table and finish the search again if it was off",
+        settling.settle,
+        after=("search",),
+        settings=("profile.tolerance", "profile.repairs"),
+        outputs=lambda folder: (folder.settled,),
+        checkpoints=lambda folder: (settling.repair_checkpoint(folder.root),),
+        extras=lambda folder: settling.replaced_files(folder.root),
     )
 
 

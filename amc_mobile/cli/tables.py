@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import note, print_json, print_table, progress_line, working
-from amc_mobile.cli.forecast import profile_size
-from amc_mobile.cli.measuring import measure_table, refused
+from amc_mobile.cli.forecast import campaign_size, profile_size
+from amc_mobile.cli.measuring import measure_table, refused, told_rounds
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import RunFolderError, TableError
 from amc_mobile.report import wording as say
+from amc_mobile.types import DEVICE_KEY
 
 if TYPE_CHECKING:
-    from amc_mobile.config import RunConfig
+    from collections.abc import Iterator, Mapping
+
+    from amc_mobile.config import DeviceConfig, RunConfig
+    from amc_mobile.cost.table import Validation
     from amc_mobile.types import DeviceInfo
 
 _ROOT = Path("latency_tables")
@@ -48,7 +53,8 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
     provider = device.provider.removesuffix("ExecutionProvider").lower()
     key = f"{device.runtime.split()[0]}-{provider}-{device.precision}-t{device.threads}"
     network = Path(model).stem if Path(model).suffix == ".onnx" else model
-    name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}")
+    batch = f"-b{device.batch}" if device.batch > 1 else ""
+    name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}{batch}")
     return (_ROOT / device.name if out is None else out) / f"{name}.json"
 
 
@@ -56,7 +62,8 @@ def show_profile_forecast(config: RunConfig, as_json: bool) -> None:
     """Prints what a measurement would take."""
     size = profile_size(config)
     if as_json:
-        print_json({"model": config.model.name, "device": config.device.name, "size": size})
+        facts = {"model": config.model.name, "device": config.device.name, "size": size}
+        print_json(facts | campaign_size(config.profile))
     else:
         print(f"would measure {config.model.name} on {config.device.name}: {size}; nothing is done now")
 
@@ -67,25 +74,22 @@ def show_table(path: Path, as_json: bool) -> None:
     if as_json:
         print_json(_facts(path, table))
         return
-    own = table.validation
+    own, evidence = table.validation, table.evidence
     lines = {
         "table": str(path),
         "network": f"{table.model}, {len({row.layer for row in table.rows})} layers",
-        "device": f"{table.device.name}: {table.device.model}",
-        "runtime": f"{table.device.runtime}, {table.device.provider}, {table.device.precision}, "
-        f"{table.device.threads} thread(s)",
+        **_device_lines(table),
+        "measured": _history(evidence),
         "mean error": f"{say.percent(own.mape)} leaving one of {own.carriers} networks out, largest "
         f"{say.percent(own.max_error)}, bias {say.signed_percent(own.bias)}",
-        "within 5 %": f"{say.percent(own.within_5, 0)} of the networks, within 10 % {say.percent(own.within_10, 0)}",
-        "clock's noise": say.percent(own.noise_floor),
-        "MACs alone": f"{say.percent(own.macs_affine_mape)} mean error",
+        **_common_lines(own),
+        **{f"round {number + 1}": text for number, text in _round_lines(evidence)},
     }
-    for name, text in lines.items():
-        print(say.plain_ascii(f"{name:<14} {text}"))
+    _print_lines(lines)
 
 
-def validate_table(path: Path, max_error: float, as_json: bool) -> None:
-    """Raises: TableError or UnstableError if the table is damaged, or less exact than wanted."""
+def check_file(path: Path, max_error: float, as_json: bool) -> None:
+    """Raises: TableError or UnstableError if the table is damaged, or by its own word less exact than wanted."""
     table = LatencyTable.load(path)
     table.refuse(max_error)
     if falling := [row.layer for row in table.rows if not row.is_monotone()]:
@@ -96,8 +100,120 @@ def validate_table(path: Path, max_error: float, as_json: bool) -> None:
         note(f"{path} is whole; its mean error of {table.validation.mape:.1%} is within {max_error:.1%}")
 
 
+def validate_table(path: Path, model: str | None, networks: int, max_error: float, seed: int, as_json: bool) -> None:
+    """Measures fresh random networks on the table's device and prints how wrong it is about them.
+
+    Raises: TableError if the file is damaged, of another device, runtime or network, or off by more than `max_error`;
+    UnstableError if the clock is too noisy to tell.
+    """
+    from amc_mobile.cli.networks import trace_network
+    from amc_mobile.cli.open_device import open_device
+    from amc_mobile.config import ModelConfig, ProfileConfig
+    from amc_mobile.profile.carriers import draw
+    from amc_mobile.profile.holdout import hold_out
+    from amc_mobile.profile.identity import structure_sha256
+    from amc_mobile.profile.variants import Variants
+
+    table = LatencyTable.load(path)
+    device = open_device(_device_config(table.device))
+    here = device.info()
+    table.require(here, table.model_sha256)  # before anything is exported
+    traced = trace_network(ModelConfig(name=model or table.model))
+    table.require(here, structure_sha256(traced.model))
+    rule = (float(table.evidence.get("min_keep_ratio", 0.2)), int(table.evidence.get("round_to", 8)))
+    drawn = draw(traced.network, networks, seed, *rule)
+    policies = {f"fresh {number}": policy for number, policy in enumerate(drawn)}
+    with working(), progress_line("validate") as progress:
+        found = hold_out(
+            Variants(traced, here),
+            device,
+            table,
+            policies,
+            ProfileConfig(),
+            seed=seed,
+            progress=progress,
+            watch=told_rounds("validate"),
+        )
+    own = found.validation
+    if as_json:
+        print_json(_facts(path, table) | {"measured": own, "price_mape": found.price_mape, "drift": found.drift})
+    else:
+        lines = {
+            "table": str(path),
+            **_device_lines(table),
+            "mean error": f"{say.percent(own.mape)} on {networks} fresh networks, largest "
+            f"{say.percent(own.max_error)}, bias {say.signed_percent(own.bias)}",
+            **_common_lines(own),
+            "as searched": f"{say.percent(found.price_mape)} mean error of the prices that a search pays",
+            "clock today": f"{say.signed_percent(found.drift - 1)} beside the day of the table, taken out",
+        }
+        _print_lines(lines)
+    replace(table, validation=own).refuse(max_error)
+
+
+def _device_config(device: DeviceInfo) -> DeviceConfig:
+    """The settings under which the table's device is opened again."""
+    from amc_mobile.config import DeviceConfig
+
+    values = {
+        "name": device.name,
+        "threads": device.threads,
+        "precision": device.precision,
+        "batch": device.batch,
+        "optimisation": device.optimisation if device.optimisation in ("all", "extended", "basic") else "all",
+    }
+    return DeviceConfig.model_validate(values)
+
+
+def _device_lines(table: LatencyTable) -> dict[str, str]:
+    device = table.device
+    batch = f", batch {device.batch}" if device.batch > 1 else ""
+    return {
+        "device": f"{device.name}: {device.model}",
+        "runtime": f"{device.runtime}, {device.provider}, {device.precision}, {device.threads} thread(s){batch}",
+    }
+
+
+def _history(evidence: Mapping[str, Any]) -> str:
+    """When and how the table was made."""
+    how = {"nodes": "layers inside whole networks", "layers": "each layer alone, calibrated on whole networks"}
+    parts = [str(evidence.get("date_utc", "at an unknown time")), how.get(str(evidence.get("method")), "")]
+    repairs = len(evidence.get("further", ()))
+    parts.append(f"repaired {repairs} time(s) after searches" if repairs else "")
+    parts.append(str(evidence.get("source", "")))
+    return "; ".join(part for part in parts if part)
+
+
+def _common_lines(own: Validation) -> dict[str, str]:
+    return {
+        "within 5 %": f"{say.percent(own.within_5, 0)} of the networks, within 10 % {say.percent(own.within_10, 0)}",
+        "clock's noise": say.percent(own.noise_floor),
+        "MACs alone": f"{say.percent(own.macs_affine_mape)} mean error",
+    }
+
+
+def _round_lines(evidence: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """How steady each round was, and which ones were left out."""
+    for number, drift in evidence.get("drift", {}).items():
+        load = evidence.get("load", {}).get(number)
+        text = f"clock off by {say.percent(drift)}"
+        text += "" if load is None else f", others' load {load:.1f} cores"
+        used = int(number) in evidence.get("rounds_used", ())
+        disturbed = evidence.get("disturbed", {}).get(number)
+        text += f"; disturbed: {disturbed}" if disturbed else ""
+        yield int(number), text + ("" if used else "; left out")
+
+
+def _print_lines(lines: Mapping[str, str]) -> None:
+    for name, text in lines.items():
+        print(say.plain_ascii(f"{name:<14} {text}"))
+
+
 def show_difference(first: Path, second: Path, as_json: bool) -> None:
-    """Prints two tables of one network side by side at full width, µs. Raises: TableError if the networks differ."""
+    """Prints two tables of one network side by side: what differs in their making, then each layer at full width, µs.
+
+    Raises: TableError if the networks differ.
+    """
     one, other = LatencyTable.load(first), LatencyTable.load(second)
     if one.model_sha256 != other.model_sha256:
         raise TableError(f"{first} is of {one.model}, {second} of {other.model}: two networks; give tables of one")
@@ -105,11 +221,33 @@ def show_difference(first: Path, second: Path, as_json: bool) -> None:
     total = [sum(price.values()) + table.rest_us for price, table in zip(prices, (one, other), strict=True)]
     rows = {layer: (prices[0][layer], prices[1].get(layer, 0.0)) for layer in prices[0]}
     rows |= {"rest": (one.rest_us, other.rest_us), "total": (total[0], total[1])}
+    made = [_making(table) for table in (one, other)]
+    differs = {name: (made[0][name], made[1][name]) for name in made[0] if made[0][name] != made[1][name]}
     if as_json:
-        print_json({"first": _facts(first, one), "second": _facts(second, other), "latency_us": rows})
+        facts = {"first": _facts(first, one), "second": _facts(second, other)}
+        print_json({**facts, "made_differently": differs, "latency_us": rows})
         return
-    cells = [(name, f"{a:.1f}", f"{b:.1f}", f"{b - a:+.1f}") for name, (a, b) in rows.items()]
-    print_table([("layer, µs", first.stem, second.stem, "difference"), *cells])
+    if differs:
+        print_table([("what differs", first.stem, second.stem), *((name, *pair) for name, pair in differs.items())])
+        print()
+    cells = [(name, f"{a:.1f}", f"{b:.1f}", f"{b - a:+.1f}", _change(a, b)) for name, (a, b) in rows.items()]
+    print_table([("layer, µs", first.stem, second.stem, "difference", ""), *cells])
+
+
+def _making(table: LatencyTable) -> dict[str, str]:
+    """What a table was made with and how wrong it is, in words."""
+    device, own = table.device, table.validation
+    return {
+        **{name: str(getattr(device, name)) for name in DEVICE_KEY},
+        "date": str(table.evidence.get("date_utc", "")),
+        "tool": str(table.evidence.get("tool", "")),
+        "mean error": say.percent(own.mape),
+        "clock's noise": say.percent(own.noise_floor),
+    }
+
+
+def _change(before: float, after: float) -> str:
+    return say.signed_percent(after / before - 1) if before > 0 else ""
 
 
 def _full_prices(table: LatencyTable) -> dict[str, float]:

@@ -46,16 +46,28 @@ def show(file: _TableFile, json: options.Json = False) -> None:
 
 def validate(
     file: _TableFile,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The table's network, where its name does not say: FILE.onnx, p.m:f.")
+    ] = None,
+    networks: Annotated[int, typer.Option("--networks", min=2, help="Fresh random networks to measure.")] = 12,
     max_error: Annotated[float, typer.Option("--max-error", help="Largest mean error allowed, as a fraction.")] = 0.05,
+    file_only: Annotated[
+        bool, typer.Option("--file-only", help="Measure nothing: is the file whole, and exact enough by its own word?")
+    ] = False,
+    seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
-    """Check that a table is whole and exact enough.
+    """Measure fresh random networks on the table's device, and say how wrong the table is about them.
 
-    Exit code 1 if not.
+    Exit code 1 if it is off by more than allowed, damaged, or of another device, runtime or network; 4 if the clock is
+    too noisy to tell.
     """
-    from amc_mobile.cli.tables import validate_table
+    from amc_mobile.cli.tables import check_file, validate_table
 
-    validate_table(file, max_error, json)
+    if file_only:
+        check_file(file, max_error, json)
+    else:
+        validate_table(file, model, networks, max_error, 1000 if seed is None else seed, json)
 
 
 def diff(

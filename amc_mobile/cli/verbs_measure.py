@@ -22,6 +22,16 @@ def profile(
     skip: options.Skip = None,
     device: options.DeviceName = None,
     threads: options.Threads = None,
+    precision: options.Precision = None,
+    batch: options.Batch = None,
+    cores: options.Cores = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="nodes: layers timed inside whole networks; layers: each alone (default: nodes, if the device tells).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder, or FILE.json (default: latency_tables/DEVICE/...).")
     ] = None,
@@ -52,6 +62,10 @@ def profile(
             "model.skip": skip or None,
             "device.name": device,
             "device.threads": threads,
+            "device.precision": precision,
+            "device.batch": batch,
+            "device.cores": options.core_list(cores),
+            "profile.method": method,
             "profile.carriers": carriers,
             "profile.force": force or None,
             "seed": seed,
@@ -87,39 +101,46 @@ def bench(
 
 def devices(json: options.Json = False) -> None:
     """List the devices that can be used now."""
-    from amc_mobile.cli.console import note, print_json, print_table
-    from amc_mobile.cli.open_device import open_device
-    from amc_mobile.config import DeviceConfig
+    from amc_mobile.cli.console import note, print_json, print_table, working
+    from amc_mobile.cli.open_device import usable
 
-    info = open_device(DeviceConfig()).info()
+    with working():
+        found, missing = usable()
     if json:
-        print_json({"devices": [info]})
+        print_json({"devices": found, "missing": missing})
         return
-    print_table(
-        [
-            ("device", "model", "os", "runtime", "provider"),
-            (info.name, info.model, info.os, info.runtime, info.provider),
-        ]
-    )
+    rows = [(info.name, info.model, info.os, info.runtime, info.provider) for info in found]
+    print_table([("device", "model", "os", "runtime", "provider"), *rows])
+    for name, reason in missing.items():
+        note(f"{name}: {reason}")
     note("phones arrive with a later version")
 
 
 def doctor(
     device: options.DeviceName = None,
     threads: options.Threads = None,
+    precision: options.Precision = None,
+    cores: options.Cores = None,
     json: options.Json = False,
 ) -> None:
     """Say whether a device can be measured now.
 
-    Looks at clocks, load and heat, and measures the noise with a small network. Exit code 4 if it is too noisy.
+    Looks at clocks, load, heat and cores, and measures the noise with a small network. Exit code 4 if it is too noisy.
     """
     from amc_mobile.cli.console import print_json, progress_line, working
     from amc_mobile.cli.examination import show_health
     from amc_mobile.cli.open_device import open_device
-    from amc_mobile.config import DeviceConfig
+    from amc_mobile.cli.settings import override
+    from amc_mobile.config import RunConfig
     from amc_mobile.device.stability import examine
 
-    opened = open_device(DeviceConfig(name=device or "host", threads=threads or 1))
+    changes = {
+        "device.name": device,
+        "device.threads": threads,
+        "device.precision": precision,
+        "device.cores": options.core_list(cores),
+    }
+    opened = open_device(override(RunConfig(), changes).device)
     with working(), progress_line("doctor") as progress:
         found = examine(opened, progress=progress)
     if json:

@@ -55,6 +55,8 @@ def search(
     evaluator: options.Evaluator = None,
     config: options.ConfigFile = None,
     device: options.DeviceName = None,
+    threads: options.Threads = None,
+    precision: options.Precision = None,
     out: options.Out = None,
     seed: options.Seed = None,
     pareto: Annotated[
@@ -65,6 +67,7 @@ def search(
     fresh: options.Fresh = False,
     update: options.Update = False,
     force: options.Force = False,
+    elsewhere: options.Elsewhere = False,
 ) -> None:
     """Search for the best widths under one or several budgets, which all hold.
 
@@ -91,6 +94,7 @@ def search(
             "data.name": data,
             "profile.table": table,
             "profile.force": force or None,
+            "profile.elsewhere": elsewhere or None,
             "budget.latency": latency,
             "budget.macs": macs,
             "budget.params": params,
@@ -108,13 +112,15 @@ def search(
             "search.evaluator": evaluator,
             "prune.importance": importance,
             "device.name": device,
+            "device.threads": threads,
+            "device.precision": precision,
             "out": out,
             "seed": seed,
         },
     )
     check(settings)
     timed = settings.needs_table or settings.profile.table is not None
-    names = ("train", "graph", *(["profile"] if timed else []), "calibrate", "search")
+    names = ("train", "graph", *(["profile"] if timed else []), "calibrate", "search", "settle")
     if dry_run:
         show_forecast(settings, json, names)
         return

@@ -29,7 +29,7 @@ def prune(run: options.Run, point: options.Point = None, json: options.Json = Fa
 
     pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
     pipeline.require("search")
-    pipeline.run(("prune", "finetune", "export"))
+    pipeline.run(("settle", "prune", "finetune", "export"))
     show_network(pipeline.folder, json)
 
 
@@ -68,7 +68,7 @@ def export(
 
     pipeline = open_pipeline(run, {"prune.point": point})
     pipeline.require("finetune" if point is None else "search")
-    pipeline.run(("export",) if point is None else ("prune", "finetune", "export"))
+    pipeline.run(("export",) if point is None else ("settle", "prune", "finetune", "export"))
     if out is not None:
         try:
             shutil.copyfile(pipeline.folder.model_onnx, out)

@@ -132,14 +132,18 @@ class LatencyTable:
                 kept[group.index] = before
         return Policy(tuple(kept))
 
-    def require(self, device: DeviceInfo, model_sha256: str) -> None:
-        """Raises: TableError if the table was measured on another device, runtime or network; says what differs."""
-        for name in DEVICE_KEY:
+    def require(self, device: DeviceInfo, model_sha256: str, *, elsewhere: bool = False) -> None:
+        """Refuses the table where it does not belong; `elsewhere`: its device need not be this one.
+
+        Raises: TableError if the table was measured on another device, runtime or network; says what differs.
+        """
+        for name in () if elsewhere else DEVICE_KEY:
             mine, theirs = getattr(self.device, name), getattr(device, name)
             if mine != theirs:
                 raise TableError(
                     f"this table was measured on another device: its {name} is {mine!r}, here it is {theirs!r}; "
-                    f"measure this device with `amc profile --model {self.model} --device {device.name}`"
+                    f"measure this device with `amc profile --model {self.model} --device {device.name}`, or type "
+                    "--elsewhere to search for that other device"
                 )
         if model_sha256 != self.model_sha256:
             raise TableError(

@@ -11,17 +11,14 @@ the core. (MobileNet-V2 with six busy processes on two cores: 4.76-4.85 ms in fo
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -30,24 +27,17 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from amc_mobile.device import machine
 from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile, with_unique_names
+from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
+from amc_mobile.device.rounds import Record, in_rounds, most_time_s
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, TimingJob, TimingProtocol
+from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, TimingJob, TimingProtocol
 
-_PROVIDER = "CPUExecutionProvider"
 _SILENT = 4  # log severity: fatal errors only
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-}
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
 }
 
 
@@ -62,33 +52,56 @@ class HostDevice:
     Args:
         threads: of ONNX Runtime's pool, the calling thread included.
         optimisation: ONNX Runtime's graph optimisation level: "all", "extended" or "basic".
+        precision: of the models that it is handed: "fp32" or "int8" (QDQ). It runs them as they are.
+        batch: images in the models that it is handed.
         cores: measure on these cores only; None leaves it to the system.
+        provider: "CPUExecutionProvider", or "CUDAExecutionProvider" where onnxruntime-gpu is installed: whole networks
+            only, since the times that it gives for nodes are those of their launch.
     """
 
-    def __init__(self, threads: int = 1, optimisation: str = "all", *, cores: Sequence[int] | None = None) -> None:
-        """Raises: DeviceError for an unknown optimisation level or a core that this process may not use."""
+    def __init__(
+        self,
+        threads: int = 1,
+        optimisation: str = "all",
+        *,
+        precision: Precision = "fp32",
+        batch: int = 1,
+        cores: Sequence[int] | None = None,
+        provider: str = CPU,
+    ) -> None:
+        """Raises: DeviceError for an unknown optimisation level, a core that this process may not use, no provider."""
         if optimisation not in _LEVELS:
             raise DeviceError(f"there is no optimisation level {optimisation!r}; type one of {', '.join(_LEVELS)}")
         if cores is not None and not set(cores) <= set(machine.cores()):
             raise DeviceError(f"cannot use cores {list(cores)}: this process may use {list(machine.cores())}")
+        if precision not in ("fp32", "int8"):
+            raise DeviceError(f"this processor is measured in fp32 or int8, not in {precision}; type --precision fp32")
+        if provider not in onnxruntime.get_available_providers():
+            raise DeviceError(
+                f"this onnxruntime has no {provider}: type `pip install onnxruntime-gpu`, or --device cuda for torch"
+            )
+        self.provider, self._on_gpu = provider, provider == CUDA
         self.threads = threads
         self.optimisation = optimisation
+        self.precision, self.batch = precision, batch
         self.cores = None if cores is None else tuple(cores)
-        self._clock, self._clock_name = _choose_clock(threads)
+        self._clock, self._clock_name = choose_clock(0 if self._on_gpu else threads)
         self._nodes: dict[str, Mapping[str, Node]] = {}  # the optimised graph of each network profiled so far
 
     def info(self) -> DeviceInfo:
         """This machine and its ONNX Runtime."""
         return DeviceInfo(
-            name="host",
-            model=machine.cpu_model(),
+            name="cuda-ort" if self._on_gpu else "host",
+            model=machine.gpu_model() if self._on_gpu else machine.cpu_model(),
             os=machine.operating_system(),
             runtime=f"onnxruntime {onnxruntime.__version__}",
-            provider=_PROVIDER,
-            precision="fp32",
+            provider=self.provider,
+            precision=self.precision,
             threads=self.threads,
             optimisation=self.optimisation,
             details=self._details,
+            batch=self.batch,
+            node_times=not self._on_gpu,
         )
 
     def conditions(self) -> Conditions:
@@ -102,28 +115,23 @@ class HostDevice:
 
         Raises: DeviceError if a model does not load or does not run.
         """
-        rng = np.random.default_rng(protocol.seed)
-        records = [_Record() for _ in jobs]
-        total = protocol.rounds * len(jobs)
+        records = [Record() for _ in jobs]
         conditions, meter = self.conditions(), machine.LoadMeter()
         with self._pinned():
-            for round_number in range(protocol.rounds):
-                for place, index in enumerate(rng.permutation(len(jobs))):
-                    if progress is not None:
-                        progress(round_number * len(jobs) + place, total, jobs[index].label)
-                    self._measure(jobs[index], protocol, records[index])
-        if progress is not None:
-            progress(total, total, "timed")
+            for index in in_rounds(jobs, protocol, progress):
+                self._measure(jobs[index], protocol, records[index])
         conditions = replace(conditions, load=meter.foreign())  # while it was measured, not only before
         return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
 
-    def _measure(self, job: TimingJob, protocol: TimingProtocol, record: _Record) -> None:
+    def _measure(self, job: TimingJob, protocol: TimingProtocol, record: Record) -> None:
         try:
-            runner = _Runner(job.model, self._options(), self._clock)
+            runner = Runner(job.model, self._options(), self._clock, self.provider)
+            before = machine.empty_caches if protocol.cold else None
             record.warmups_us.append(runner.times_us(protocol.warmups))
-            record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s))
+            most_s = most_time_s(protocol)
+            record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s, most_s, before))
             del runner  # its memory must be free before the next session is opened
-            if job.profile:
+            if job.profile and not self._on_gpu:
                 record.add_nodes(self._profile(job.model, protocol))
         except DeviceError:
             raise
@@ -142,8 +150,8 @@ class HostDevice:
             if key not in self._nodes:
                 options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             original = with_unique_names(onnx.load_from_string(model))
-            runner = _Runner(original.SerializeToString(), options, self._clock)
-            runner.times_us(protocol.profile_warmups + protocol.profile_runs)
+            runner = Runner(original.SerializeToString(), options, self._clock)
+            runner.times_us(protocol.profile_warmups + protocol.profile_runs, most_s=most_time_s(protocol))
             text = Path(runner.session.end_profiling()).read_text(encoding="utf-8")
             if key not in self._nodes:
                 self._nodes[key] = original_outputs(original, onnx.load(options.optimized_model_filepath))
@@ -155,6 +163,8 @@ class HostDevice:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = _LEVELS[self.optimisation]
+        if self._on_gpu:  # a network that runs half on the processor is refused instead of timed
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
 
     @contextmanager
@@ -181,6 +191,7 @@ class HostDevice:
             "cores": ",".join(map(str, self.cores or machine.cores())),
             "pinned": "no" if self.cores is None else "yes",
             "spinning": "ONNX Runtime's default" if self.threads > 1 else "no pool",
+            **machine.limits(),
         }
 
     def _layout(self) -> str:
@@ -188,77 +199,9 @@ class HostDevice:
         with tempfile.TemporaryDirectory(prefix="amc-layout-") as folder:
             options = self._options()
             options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-            _Runner(_one_convolution(), options, self._clock)
+            Runner(_one_convolution(), options, self._clock, self.provider)
             nodes = onnx.load(options.optimized_model_filepath).graph.node
         return "NCHWc" if any("nchwc" in node.domain for node in nodes) else "NCHW"
-
-
-class _Record:
-    """What one job has given so far, round by round."""
-
-    def __init__(self) -> None:
-        self.values_us: list[tuple[float, ...]] = []
-        self.warmups_us: list[tuple[float, ...]] = []
-        self.nodes: dict[str, NodeTime] = {}
-
-    def add_nodes(self, nodes: Sequence[NodeTime]) -> None:
-        for node in nodes:
-            before = self.nodes[node.name].round_us if node.name in self.nodes else ()
-            self.nodes[node.name] = NodeTime(node.name, node.op_type, node.outputs, (*before, *node.round_us))
-
-    def measurement(self, label: str, conditions: Conditions) -> Measurement:
-        nodes = tuple(self.nodes.values())
-        return Measurement(label, tuple(self.values_us), tuple(self.warmups_us), nodes, conditions)
-
-
-class _Runner:
-    """One session with its inputs and outputs bound, so that a run copies nothing."""
-
-    def __init__(self, model: bytes, options: onnxruntime.SessionOptions, clock_ns: Callable[[], int]) -> None:
-        self._clock_ns = clock_ns
-        self.session = onnxruntime.InferenceSession(model, options, providers=[_PROVIDER])
-        self._binding = self.session.io_binding()
-        rng = np.random.default_rng(0)
-        self._inputs = {item.name: _values(item, rng) for item in self.session.get_inputs()}
-        for name, values in self._inputs.items():
-            self._binding.bind_cpu_input(name, values)
-        for item in self.session.get_outputs():
-            self._binding.bind_output(item.name)
-
-    def times_us(self, runs: int, min_time_s: float = 0.0) -> tuple[float, ...]:
-        """Times in µs of at least `runs` runs that take at least `min_time_s`. No garbage is collected meanwhile."""
-        run, clock, binding = self.session.run_with_iobinding, self._clock_ns, self._binding
-        times_ns: list[int] = []
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            end = time.perf_counter() + min_time_s
-            while len(times_ns) < runs or time.perf_counter() < end:
-                start = clock()
-                run(binding)
-                times_ns.append(clock() - start)
-        finally:
-            if collecting:
-                gc.enable()
-        return tuple(value / 1000 for value in times_ns)
-
-
-def _choose_clock(threads: int) -> tuple[Callable[[], int], str]:
-    """The clock in ns, and its name. Where the thread's own clock is coarse, as on Windows, it is the wall's."""
-    if threads == 1 and time.get_clock_info("thread_time").resolution <= 1e-7:
-        return time.thread_time_ns, "thread CPU time"
-    return time.perf_counter_ns, "wall"
-
-
-def _values(item: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Random input of the declared shape; free dimensions are 1."""
-    shape = [size if isinstance(size, int) and size > 0 else 1 for size in item.shape]
-    dtype = _TYPES.get(item.type)
-    if dtype is None:
-        raise DeviceError(f"input {item.name} has type {item.type}, which cannot be made up; use a float32 image input")
-    if np.issubdtype(dtype, np.integer):
-        return np.zeros(shape, dtype)
-    return rng.standard_normal(shape).astype(dtype)
 
 
 def _one_convolution() -> bytes:

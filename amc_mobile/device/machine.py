@@ -5,8 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 import time
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from amc_mobile.types import Conditions
 
@@ -33,6 +38,42 @@ def cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def gpu_model() -> str:
+    """The name of the first NVIDIA GPU; raises nothing where there is none."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown GPU"
+    return said.partition("\n")[0].strip() or "unknown GPU"
+
+
+def limits() -> dict[str, str]:
+    """What keeps this process from the whole machine: a quota of its container, cores of several speeds."""
+    found = {}
+    if (quota := quota_cores()) is not None and quota < len(cores()):
+        found["quota_cores"] = f"{quota:.2f}"
+    fast = fastest_cores()
+    if len(fast) < len(cores()):
+        found["fastest_cores"] = ",".join(map(str, fast))
+    return found
+
+
+def quota_cores() -> float | None:
+    """Cores that the container may keep busy (cgroup v2's cpu.max); None where there is no limit."""
+    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).strip().partition(" ")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def fastest_cores() -> tuple[int, ...]:
+    """The cores with the highest clock, all of them where the system does not tell."""
+    peaks = {core: _read(_CPUS / f"cpu{core}/cpufreq/cpuinfo_max_freq").strip() for core in cores()}
+    speeds = {core: int(text) for core, text in peaks.items() if text.isdigit()}
+    if not speeds:
+        return cores()
+    return tuple(core for core in cores() if speeds.get(core) == max(speeds.values()))
 
 
 def conditions() -> Conditions:
@@ -72,6 +113,24 @@ class LoadMeter:
         """Wall clock, seconds that all cores were busy, seconds of this process."""
         busy = _busy_s()
         return None if busy is None else (time.perf_counter(), busy, time.process_time())
+
+
+def empty_caches() -> None:
+    """Walks over more memory than the caches hold, so that nothing that was there before is left."""
+    _ballast()[...] += 1
+
+
+@cache
+def _ballast() -> NDArray[np.int64]:
+    return np.zeros(2 * _cache_bytes() // 8, np.int64)
+
+
+def _cache_bytes() -> int:
+    """The largest cache of the first core; 32 MiB where the system does not tell."""
+    texts = [_read(path).strip() for path in (_CPUS / "cpu0/cache").glob("index*/size")]
+    units = {"K": 2**10, "M": 2**20}
+    sizes = [int(text[:-1]) * units[text[-1]] for text in texts if text[:-1].isdigit() and text[-1] in units]
+    return min(max(sizes, default=2**25), 2**27)
 
 
 def clocks_khz() -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -67,8 +67,9 @@ def _resolve(
 
 
 def parse_profile(text: str, warmups: int) -> dict[str, tuple[str, float]]:
-    """Op type and median time in µs of every node in a profile that ONNX Runtime wrote; the first runs are dropped.
+    """Op type and typical time in µs of every node in a profile that ONNX Runtime wrote; the first runs are dropped.
 
+    Typical is the mean of the middle half: the profiler writes whole microseconds, of which a median would be one.
     Raises: DeviceError if there are no node times in it.
     """
     try:
@@ -86,7 +87,17 @@ def parse_profile(text: str, warmups: int) -> dict[str, tuple[str, float]]:
             times[name].append(float(event["dur"]))
     if not times:
         raise DeviceError("this ONNX Runtime gives no per-node times; use the stock CPU build of onnxruntime")
-    return {name: (op_types[name], statistics.median(values[warmups:] or values)) for name, values in times.items()}
+    return {name: (op_types[name], middle_mean(values[warmups:] or values)) for name, values in times.items()}
+
+
+def middle_mean(values: Sequence[float]) -> float:
+    """The mean of the values between the quartiles: as robust as a median, and finer than whole numbers.
+
+    >>> middle_mean([3.0, 4.0, 4.0, 5.0, 900.0])
+    4.333333333333333
+    """
+    ordered, cut = sorted(values), len(values) // 4
+    return statistics.fmean(ordered[cut : len(ordered) - cut])
 
 
 def node_times(medians: Mapping[str, tuple[str, float]], nodes: Mapping[str, Node]) -> tuple[NodeTime, ...]:

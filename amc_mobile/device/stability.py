@@ -52,19 +52,19 @@ def examine(device: Device, *, rounds: int = 8, seed: int = 0, progress: Progres
     protocol = TimingProtocol(rounds=rounds, warmups=10, runs=50, min_time_s=0.3, seed=seed)
     medians = device.time_models([TimingJob("sentinel", _sentinel())], protocol, progress)[0].round_medians_us()
     after = device.conditions()
-    noise = noise_floor(medians)
+    noise, info = noise_floor(medians), device.info()
     return Health(
-        device=device.info(),
+        device=info,
         before=before,
         after=after,
         round_medians_us=medians,
         noise_floor=noise,
         steady=noise <= STEADY,
-        reasons=reasons(noise, before, after),
+        reasons=reasons(noise, before, after, info),
     )
 
 
-def reasons(noise: float, before: Conditions, after: Conditions) -> tuple[str, ...]:
+def reasons(noise: float, before: Conditions, after: Conditions, device: DeviceInfo | None = None) -> tuple[str, ...]:
     """What disturbs the clock, one line each, with its remedy. Empty if nothing does."""
     found = []
     if noise > STEADY:
@@ -86,7 +86,22 @@ def reasons(noise: float, before: Conditions, after: Conditions) -> tuple[str, .
         found.append(
             f"the battery is at {after.battery_percent:.0f} %: charge it above {_LOW_BATTERY_PERCENT:.0f} % first"
         )
-    return tuple(found)
+    return tuple(found + ([] if device is None else _core_reasons(device)))
+
+
+def _core_reasons(device: DeviceInfo) -> list[str]:
+    """Threads that have no core of their own, cores of several speeds, a container's quota."""
+    told, threads, found = device.details, device.threads, []
+    cores = len(told["cores"].split(",")) if told.get("cores") else None
+    if cores is not None and threads > cores:
+        found.append(f"{threads} threads share {cores} core(s) and wait for each other: type --threads {cores}")
+    quota = told.get("quota_cores")
+    if quota is not None and float(quota) < threads:
+        found.append(f"this container may keep {quota} cores busy, less than {threads} thread(s): raise its CPU quota")
+    fast = told.get("fastest_cores")
+    if fast is not None and told.get("pinned") == "no":
+        found.append(f"cores differ in speed and threads move between them: pin them with --cores {fast}")
+    return found
 
 
 def _clock_reasons(before_khz: Sequence[int], after_khz: Sequence[int]) -> list[str]:

@@ -146,13 +146,14 @@ def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
     times = corrected_times if corrected else plain_times
     clock = {label: statistics.median(times[label]) for label in plan.policies}
     clock[SENTINEL] = reference
+    anywhere = _rows(chunks, [1.0] * len(chunks))  # what is timed once only may lie in a round that was put aside
     return Summary(
         rounds=rounds,
         states=states,
         corrected=corrected,
         noise_floor=corrected_noise if corrected else noise,
         clock_us=clock,
-        rows_us=_rows(used, factors if corrected else [1.0] * len(used)),
+        rows_us=anywhere | _rows(used, factors if corrected else [1.0] * len(used)),
     )
 
 

@@ -9,7 +9,7 @@ from amc_mobile.cost.widths import width_grid
 from amc_mobile.types import NetworkGraph, Policy
 
 _SMALLEST_MEAN = 0.3  # means of a carrier's keep ratios lie between this and 1
-_CONCENTRATION = 4.0  # of the beta distribution around the mean: wide, but not only the two ends
+_CONCENTRATIONS = (4.0, 1.0)  # of the beta distribution around the mean, in turn: scattered widely, and contrasts
 
 
 def draw(network: NetworkGraph, count: int, seed: int, min_keep_ratio: float, round_to: int) -> list[Policy]:
@@ -17,7 +17,8 @@ def draw(network: NetworkGraph, count: int, seed: int, min_keep_ratio: float, ro
 
     A Latin hypercube: each group's ratios come from `count` equal strata, one for each carrier, and so do the carriers'
     means. The ratios scatter around their carrier's mean by a beta distribution, so that carriers are also small or
-    large as a whole; independent ratios would all give networks of middling size.
+    large as a whole; independent ratios would all give networks of middling size. Every second carrier is full of
+    contrasts, thin groups beside whole ones: what searches propose, and what layers of one size would never show.
     """
     rng = np.random.default_rng(seed)
     groups = network.prunable()
@@ -25,7 +26,8 @@ def draw(network: NetworkGraph, count: int, seed: int, min_keep_ratio: float, ro
     means = low + (1.0 - low) * _strata(rng, count)
     quantiles = np.stack([_strata(rng, count) for _ in groups], axis=1) if groups else np.empty((count, 0))
     centre = np.clip((means - min_keep_ratio) / max(1.0 - min_keep_ratio, 1e-9), 0.02, 0.98)[:, None]
-    spread = betaincinv(_CONCENTRATION * centre, _CONCENTRATION * (1.0 - centre), quantiles)  # (count, groups)
+    concentration = np.resize(_CONCENTRATIONS, count)[:, None]
+    spread = betaincinv(concentration * centre, concentration * (1.0 - centre), quantiles)  # (count, groups)
     ratios = min_keep_ratio + (1.0 - min_keep_ratio) * spread
     policies = []
     for line in ratios:

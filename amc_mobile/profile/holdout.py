@@ -15,7 +15,7 @@ from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.profile.campaign import SENTINEL, Plan, RoundState, summarise
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.fit import errors_of, judge
-from amc_mobile.profile.measuring import measure
+from amc_mobile.profile.measuring import Watch, measure
 from amc_mobile.profile.predict import macs_line, original_us, predict_us
 from amc_mobile.profile.variants import Variants
 from amc_mobile.types import Policy, TimingProtocol
@@ -50,6 +50,7 @@ def hold_out(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     checkpoint: Path | None = None,
 ) -> HeldOut:
     """Times the policies in interleaved, shuffled rounds beside the full network, and compares.
@@ -62,7 +63,7 @@ def hold_out(
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
     identity = {"held out of": table.model_sha256, "device": device.info().key(), "policies": plan.policies}
     log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})
-    measure(variants, device, plan, protocol, log, progress, nodes=False)
+    measure(variants, device, plan, protocol, log, progress, rows="none", watch=watch)
     summary = summarise(plan, log.chunks)
     drift = summary.clock_us[SENTINEL] / original_us(table, network)
     line = macs_line(table)

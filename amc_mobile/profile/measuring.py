@@ -1,14 +1,29 @@
-"""Runs a campaign: makes the networks of a plan, hands them to the device chunk by chunk, and logs what they took."""
+"""Runs a campaign: makes the networks of a plan, hands them to the device chunk by chunk, and logs what they took.
+
+Where layers are measured alone, a carrier's layers are timed in the first chunk that has the carrier, those that were
+timed for an earlier one not again.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample
 from amc_mobile.profile.campaign_log import Log
+from amc_mobile.profile.layers import LayerKey, layer_keys, layer_models
+from amc_mobile.profile.mapping import RowKey
 from amc_mobile.profile.variants import Variants
 from amc_mobile.types import Measurement, TimingJob, TimingProtocol
+
+_ALONE = TimingProtocol(rounds=1, warmups=2, runs=7, min_time_s=0.0, cold=True)  # of a single layer
+
+Watch = Callable[[Plan, Sequence[Chunk]], None]  # told after every chunk
+Rows = Literal["nodes", "layers", "none"]  # how the rows of the table are timed, if at all
 
 
 def measure(
@@ -19,28 +34,68 @@ def measure(
     log: Log,
     progress: Progress | None = None,
     *,
-    nodes: bool = True,
+    rows: Rows = "nodes",
+    watch: Watch | None = None,
 ) -> None:
-    """Times what the plan says is still to be timed into the log. `nodes`: row by row too, not only end to end.
+    """Times what the plan says is still to be timed into the log. `watch` is told how steady the rounds are so far.
 
-    Raises: DeviceError, RunFolderError.
+    Raises: DeviceError, GraphError, RunFolderError.
     """
+    alone = _Alone(variants, device, plan, log.chunks)
     while (step := plan.next_chunk(log.chunks)) is not None:
         round_number, index = step
         labels = plan.chunks(round_number)[index]
         jobs = [
-            TimingJob(label, variants.model(plan.policies[label]), profile=nodes and (label != SENTINEL or index == 0))
+            TimingJob(
+                label, variants.model(plan.policies[label]), rows == "nodes" and (label != SENTINEL or index == 0)
+            )
             for label in labels
         ]
         order = _with_seed(protocol, plan.seed, round_number, index)
-        results = device.time_models(jobs, order, _part(progress, plan, log.chunks, round_number))
+        told = _part(progress, plan, log.chunks, round_number)
+        results = device.time_models(jobs, order, told)
         samples = tuple(_sample(result, variants) for result in results)
+        if rows == "layers":
+            samples = tuple(replace(sample, rows_us=alone.rows_us(sample.label, told)) for sample in samples)
         log.append(Chunk(round_number, index, results[0].conditions, samples))
+        if watch is not None:
+            watch(plan, tuple(log.chunks))
 
 
 def _sample(result: Measurement, variants: Variants) -> Sample:
     rows = {key: times[0] for key, times in variants.rows(result.nodes).items()}
     return Sample(result.label, result.values_us[0], result.warmups_us[0], rows)
+
+
+class _Alone:
+    """Times of single layers; what the log holds already is not timed again."""
+
+    def __init__(self, variants: Variants, device: Device, plan: Plan, done: Sequence[Chunk]) -> None:
+        self._variants, self._device, self._plan = variants, device, plan
+        self._timed: dict[LayerKey, float] = {}
+        self._told: set[str] = set()
+        for chunk in done:
+            for sample in chunk.samples:
+                keys = layer_keys(variants.traced, plan.policies[sample.label])
+                self._timed.update({keys[key]: time for key, time in sample.rows_us.items() if key in keys})
+                self._told |= {sample.label} if sample.rows_us else set()
+
+    def rows_us(self, label: str, progress: Progress | None) -> dict[RowKey, float]:
+        """The rows of a network, µs; none if they were told before."""
+        if label in self._told:
+            return {}
+        self._told.add(label)
+        policy = self._plan.policies[label]
+        fresh = [(key, model) for key, model in layer_models(self._variants.traced, policy) if key not in self._timed]
+        jobs = [TimingJob(model.graph.name, self._variants.finished(model)) for _key, model in fresh]
+
+        def told(step: int, steps: int, _what: str) -> None:
+            if progress is not None:
+                progress(0, 1, f"layers of {label}, {step} of {steps}")
+
+        results = self._device.time_models(jobs, _ALONE, told) if jobs else []
+        self._timed.update({key: result.median_us() for (key, _model), result in zip(fresh, results, strict=True)})
+        return {row: self._timed[key] for row, key in layer_keys(self._variants.traced, policy).items()}
 
 
 def _with_seed(protocol: TimingProtocol, *numbers: int) -> TimingProtocol:

@@ -16,17 +16,18 @@ from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.errors import DeviceError
 from amc_mobile.graph.traced import TracedGraph
-from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Summary, summarise
+from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, summarise
 from amc_mobile.profile.campaign_log import Log, chunk_as_plain
 from amc_mobile.profile.carriers import draw, smallest
 from amc_mobile.profile.fit import Fitter, Observations, validate
 from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.law import calibrate
-from amc_mobile.profile.measuring import measure
+from amc_mobile.profile.measuring import Rows, Watch, measure
+from amc_mobile.profile.observed import observe
 from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain
-from amc_mobile.types import Policy, TimingProtocol
+from amc_mobile.types import DeviceInfo, NetworkGraph, Policy, TimingProtocol
 
 
 def profile(
@@ -38,6 +39,7 @@ def profile(
     min_keep_ratio: float,
     round_to: int,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     checkpoint: Path | None = None,
 ) -> LatencyTable:
     """The network's latency table on this device, at every width of `width_grid(channels, min_keep_ratio, round_to)`.
@@ -51,8 +53,10 @@ def profile(
     policies = _policies(traced, config.carriers, seed, min_keep_ratio, round_to)
     plan = Plan(policies, config.rounds, seed)
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
+    method: Rows = "nodes" if config.method == "nodes" or (config.method == "auto" and info.node_times) else "layers"
     identity = {
-        "campaign": 1,
+        "campaign": 2,
+        "rows": method,
         "device": info.key(),
         "model": model_sha256,
         "protocol": protocol,
@@ -61,29 +65,64 @@ def profile(
         "policies": policies,
     }
     log = Log(checkpoint, identity)
-    measure(Variants(traced), device, plan, protocol, log, progress)
-    summary = summarise(plan, log.chunks)
-    seen = _observations(policies, summary)
-    law = Fitter(network, seen).fit(range(len(policies)))
-    widths = widths_worth_choosing(network, law, min_keep_ratio, round_to)
-    rows, rest_us = tabulate(network, law, widths)
-    evidence = {
-        **_circumstances(plan, protocol, log.chunks, summary),
+    measure(Variants(traced, info), device, plan, protocol, log, progress, rows=method, watch=watch)
+    circumstances = {
+        **_circumstances(plan, protocol, log.chunks),
+        "method": method,
         "min_keep_ratio": min_keep_ratio,
         "round_to": round_to,
-        "law": describe_law(law),
-        "macs_affine": _macs_line(traced, seen),
         "chunks": [chunk_as_plain(chunk) for chunk in log.chunks],
     }
+    return fitted(network, info, model_sha256, plain(circumstances))
+
+
+def extend(
+    table: LatencyTable,
+    traced: TracedGraph,
+    device: Device,
+    policies: Mapping[str, Policy],
+    config: ProfileConfig,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> LatencyTable:
+    """The table, fitted again to what it was made from and to these networks, which are measured now (LATENCY 3.7).
+
+    The full network, measured beside them, brings them to the clock of the table. A checkpoint serves as in `profile`.
+    Raises: DeviceError, RunFolderError, TableError if the table lacks its raw measurements.
+    """
+    info, evidence = device.info(), table.evidence
+    table.require(info, structure_sha256(traced.model))
+    number = 1 + len(evidence.get("further", ()))
+    plan = Plan({SENTINEL: traced.network.full(), **policies}, config.rounds, number)
+    protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=number)
+    identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "protocol": protocol}
+    log = Log(checkpoint, {**identity, "rounds": config.rounds})
+    measure(Variants(traced, info), device, plan, protocol, log, progress, rows=evidence["method"])
+    more = {**_circumstances(plan, protocol, log.chunks), "chunks": [chunk_as_plain(chunk) for chunk in log.chunks]}
+    further = [*evidence.get("further", ()), plain(more)]
+    return fitted(traced.network, table.device, table.model_sha256, {**evidence, "further": further})
+
+
+def fitted(network: NetworkGraph, device: DeviceInfo, model_sha256: str, evidence: Mapping[str, Any]) -> LatencyTable:
+    """The table that follows from measurements: laws, prices, and how wrong they are. `evidence` holds plain values.
+
+    Raises: TableError if the measurements are not in it, DeviceError if they do not tell of the network's layers.
+    """
+    seen, noise_floor = observe(evidence)
+    law = Fitter(network, seen).fit(range(len(seen.policies)))
+    min_keep_ratio, round_to = evidence["min_keep_ratio"], evidence["round_to"]
+    widths = widths_worth_choosing(network, law, min_keep_ratio, round_to)
+    rows, rest_us = tabulate(network, law, widths)
     return LatencyTable(
         model=network.name,
         model_sha256=model_sha256,
-        device=info,
+        device=device,
         rows=rows,
         rest_us=rest_us,
-        validation=validate(network, seen, summary.noise_floor),
+        validation=validate(network, seen, noise_floor),
         widths={group.name: widths[group.index] for group in network.prunable()},
-        evidence=plain(evidence),
+        evidence=plain({**evidence, "law": describe_law(law), "macs_affine": _macs_line(network, seen)}),
     )
 
 
@@ -101,18 +140,9 @@ def _policies(traced: TracedGraph, carriers: int, seed: int, min_keep_ratio: flo
     }
 
 
-def _observations(policies: Mapping[str, Policy], summary: Summary) -> Observations:
-    keys = dict.fromkeys(key for label in policies for key in summary.rows_us[label])
-    return Observations(
-        policies=tuple(policies.values()),
-        clock_us=np.array([summary.clock_us[label] for label in policies]),
-        rows_us={key: np.array([summary.rows_us[label].get(key, 0.0) for label in policies]) for key in keys},
-        fixed=2,
-    )
-
-
-def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk], summary: Summary) -> dict[str, Any]:
+def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk]) -> dict[str, Any]:
     """Who measured when, how and under which conditions, and what each network took."""
+    summary = summarise(plan, chunks)
     return {
         "tool": f"amc-mobile {metadata.version('amc-mobile')}",
         "date_utc": chunks[-1].conditions.time_utc,
@@ -130,9 +160,9 @@ def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk], su
     }
 
 
-def _macs_line(traced: TracedGraph, seen: Observations) -> dict[str, float]:
+def _macs_line(network: NetworkGraph, seen: Observations) -> dict[str, float]:
     """The best straight line through the MACs, the baseline that the table has to beat."""
-    counts = np.array([macs(traced.network, policy.kept) for policy in seen.policies], np.float64)
+    counts = np.array([macs(network, policy.kept) for policy in seen.policies], np.float64)
     line = calibrate(counts, seen.clock_us)
     return {
         "constant_us": line.constant_us,

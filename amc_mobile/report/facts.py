@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import Validation
 from amc_mobile.report import verdict
 from amc_mobile.report import wording as say
@@ -21,6 +22,7 @@ from amc_mobile.report.outcome import (
 )
 from amc_mobile.report.reasons import ReasonRow, reason_rows
 from amc_mobile.report.searching import SearchFacts, search_facts
+from amc_mobile.report.settled import sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
@@ -56,6 +58,7 @@ class Facts:
     contest: str
     reasons: tuple[ReasonRow, ...]
     table: Validation | None
+    settled: tuple[str, ...]  # what the clock said of the chosen network, and what was done about it
     conditions: Rows
     seconds: Rows
     notes: tuple[str, ...]
@@ -89,6 +92,7 @@ def gather(folder: RunFolder) -> Facts:
         contest="" if search is None else contest(search, sources.config),
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
+        settled=tuple(sentences(sources.settled, _tolerance(sources))),
         conditions=tuple(_conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
         notes=(*_fine_grained_notes(sources), *verdict.honesty_notes(accuracy, search, speed, budget)),
@@ -105,6 +109,10 @@ def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetF
         return budgets
     unlimited = not config.budget.limits() or budgets[0].share == 1.0
     return budgets[1:] if budgets and unlimited else budgets
+
+
+def _tolerance(sources: Sources) -> float:
+    return ProfileConfig().tolerance if sources.config is None else sources.config.profile.tolerance
 
 
 def _fine_grained_notes(sources: Sources) -> Iterator[str]:

@@ -13,6 +13,7 @@ from amc_mobile import config as settings
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
 from amc_mobile.types import Comparison, NetworkGraph, SearchResult, Trial
@@ -69,6 +70,7 @@ class Sources:
     accuracy: Accuracy | None
     comparison: Comparison | None
     reasons: Reasons | None
+    settled: Settled | None
     summary: Summary
 
     @property
@@ -96,6 +98,7 @@ def read_sources(folder: RunFolder) -> Sources:
         accuracy=_optional(folder.accuracy, Accuracy),
         comparison=_optional(folder.comparison, Comparison),
         reasons=_optional(folder.why, Reasons),
+        settled=_optional(folder.settled, Settled),
         summary=_summary(folder.summary),
     )
 

@@ -18,7 +18,7 @@ from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import BudgetError
 from amc_mobile.runs import RunFolder, plain, write_json
 from amc_mobile.search import sensitivity
-from amc_mobile.search.agents import AGENTS, expected_evaluations
+from amc_mobile.search.agents import AGENTS, Agent, expected_evaluations
 from amc_mobile.search.budget import Walls, build_walls, in_words, replaced
 from amc_mobile.search.ddpg import one_thread
 from amc_mobile.search.episodes import AGENT
@@ -39,12 +39,13 @@ def search(
     folder: RunFolder,
     progress: Progress | None = None,
     context: Mapping[str, str] | None = None,
+    agent: Agent | None = None,
 ) -> SearchResult:
     """The best policy within all budgets. Continues the folder's search, if it holds one under the same settings.
 
     Writes trials.jsonl and probes.jsonl after every evaluation, sensitivity.json if groups were measured alone, and
     search.json at the end. `tables` are found by the budgets' device names. `context` names whatever else the scores
-    depend on (model, images, pruning); it is compared when a search is continued.
+    depend on (model, images, pruning); it is compared when a search is continued. `agent` replaces the config's.
 
     Raises: BudgetError if the smallest policy exceeds a limit; RunFolderError if the folder holds another search;
         ConfigError if the agent is not installed.
@@ -57,7 +58,7 @@ def search(
     with one_thread(), contextlib.suppress(Exhausted):
         if guaranteed:
             _begin_unpruned(problem, budgets[0])
-        AGENTS[config.agent](problem)
+        (agent or AGENTS[config.agent])(problem)
     if problem.curves_known:
         sensitivity.save(folder.sensitivity, problem.curves())
     result = _result(problem, budgets)

@@ -26,6 +26,7 @@ warmups = 1
 runs = 5
 min_time_s = 0.0
 force = true
+tolerance = 100.0
 [budget]
 latency = 0.6
 [search]

@@ -97,8 +97,15 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
         ("report {here}/none", USER, "is no run folder"),
         ("table show {here}/cut.json", USER, "cut.json"),
         ("table show {here}/none.json", USER, "none.json"),
-        ("table validate {here}/wrong.json", USER, "measure again with more networks"),
-        ("table validate {here}/noisy.json", UNSTABLE, "the clock itself varied by 15.0%"),
+        ("table validate --file-only {here}/wrong.json", USER, "measure again with more networks"),
+        ("table validate --file-only {here}/noisy.json", UNSTABLE, "the clock itself varied by 15.0%"),
+        ("table validate {here}/none.json", USER, "none.json"),
+        ("profile --model digits --device host --precision fp16", DEVICE, "host is measured in fp32 or int8"),
+        ("profile --model digits --precision fp7", USER, "device.precision"),
+        ("profile --model digits --cores 0,x", USER, "type it like --cores 0,2"),
+        ("profile --model digits --cores 99", DEVICE, "cannot use cores [99]"),
+        ("profile --model digits --method guess", USER, "profile.method"),
+        ("doctor --cores 99", DEVICE, "cannot use cores [99]"),
         ("unknown", USAGE, "unknown"),
         ("run", USAGE, "config"),
     ],
@@ -128,6 +135,7 @@ def test_a_foreign_table_is_refused_by_what_differs(amc, finished, run_folder, t
     answer = amc(*line)
     assert answer.code == USER
     assert ("Another CPU" if foreign == "device" else "another network") in answer.last_line
+    assert ("--elsewhere" in answer.last_line) == (foreign == "device")
     assert "amc profile" in answer.last_line
 
 

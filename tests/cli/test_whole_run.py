@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from amc_mobile.cost.table import LatencyTable
 from amc_mobile.runs import RunFolder
 
 PROMISED = (
@@ -155,7 +157,54 @@ def test_tables_are_shown_checked_and_compared(amc, finished):
     assert "MACs alone" in amc("table", "show", table).out
     difference = amc("table", "diff", table, table, "--json").json()["latency_us"]
     assert all(first == second for first, second in difference.values())
-    assert amc("table", "validate", table, "--max-error", 1000, "--json").json() == shown
+    assert amc("table", "validate", table, "--file-only", "--max-error", 1000, "--json").json() == shown
+
+
+def test_two_tables_tell_how_they_were_made_differently(amc, finished, tmp_path):
+    one = LatencyTable.load(finished / "table.json")
+    other = replace(one, device=replace(one.device, threads=2), rest_us=one.rest_us + 5.0)
+    other.save(tmp_path / "other.json")
+    told = amc("table", "diff", finished / "table.json", tmp_path / "other.json", "--json").json()
+    assert told["made_differently"] == {"threads": ["1", "2"]}
+    assert told["latency_us"]["rest"][1] == pytest.approx(told["latency_us"]["rest"][0] + 5.0)
+    text = amc("table", "diff", finished / "table.json", tmp_path / "other.json").out
+    assert "what differs" in text and "threads" in text
+
+
+def test_validate_measures_fresh_networks(amc, finished):
+    """How good the tiny run's table is does not matter here: it is measured, and the numbers are those of networks."""
+    answer = amc("table", "validate", finished / "table.json", "--networks", 3, "--max-error", 1000, "--json")
+    assert answer.code == 0, answer.err
+    measured = answer.json()["measured"]
+    assert len(measured["points"]) == 3
+    assert all(point["measured_us"] > 0 and point["predicted_us"] > 0 for point in measured["points"])
+    strict = amc("table", "validate", finished / "table.json", "--networks", 2, "--max-error", 1e-9)
+    assert strict.code in (1, 4)
+    assert "fresh networks" in strict.out and "MACs alone" in strict.out
+
+
+def test_a_stale_table_is_not_validated(amc, finished, tmp_path):
+    table = LatencyTable.load(finished / "table.json")
+    replace(table, device=replace(table.device, runtime="onnxruntime 0.1")).save(tmp_path / "stale.json")
+    answer = amc("table", "validate", tmp_path / "stale.json")
+    assert answer.code == 1
+    assert "its runtime is 'onnxruntime 0.1'" in answer.last_line
+
+
+def test_a_search_for_a_device_that_is_not_here(amc, finished, run_folder, tiny, tmp_path):
+    table = LatencyTable.load(finished / "table.json")
+    replace(table, device=replace(table.device, model="A Phone")).save(tmp_path / "phone.json")
+    line = ("search", "--config", tiny, "--table", tmp_path / "phone.json", "--elsewhere", "--update")
+    answer = amc(*line, "--out", run_folder, "--json")
+    assert answer.code == 0, answer.err
+    assert "the table is of A Phone, which is not here" in answer.err
+    assert json.loads((run_folder / "settled.json").read_text())["checks"] == []
+
+
+def test_dry_run_says_how_many_networks_and_minutes(amc):
+    told = amc("profile", "--model", "mobilenet_v2", "--dry-run", "--json").json()
+    assert (told["networks"], told["rounds"], told["measurements"]) == (18, 3, 66)
+    assert 1.0 < told["minutes"] < 3.0
 
 
 def test_an_onnx_file_is_shown_and_measured_without_its_source(amc, finished, tiny, tmp_path):

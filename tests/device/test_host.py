@@ -65,7 +65,7 @@ def test_min_time_is_kept_by_more_runs():
 def test_the_clock_is_the_one_that_was_chosen(monkeypatch: pytest.MonkeyPatch):
     """A fake clock that moves 7 µs at each reading: every run takes exactly 7 µs."""
     ticks = iter(range(0, 10**9, 7000))
-    monkeypatch.setattr(host, "_choose_clock", lambda _threads: (lambda: next(ticks), "fake"))
+    monkeypatch.setattr(host, "choose_clock", lambda _threads: (lambda: next(ticks), "fake"))
     device = HostDevice()
     (measured,) = device.time_models([TimingJob("a", small_model())], QUICK)
     assert set(measured.values_us[0]) == {7.0}

@@ -48,14 +48,18 @@ class AnalyticDevice:
     seed: int = 0
     model: str = "analytic"
     names_layers: bool = True
+    gives_nodes: bool = True
     killed_after: int | None = None
     calls: int = 0
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
+        self.alone: list[bytes] = []  # the models that were timed with cold caches
 
     def info(self) -> DeviceInfo:
-        return DeviceInfo("fake", self.model, "none", "analytic 1", "Formula", "fp32", 1, "all")
+        return DeviceInfo(
+            "fake", self.model, "none", "analytic 1", "Formula", "fp32", 1, "all", node_times=self.gives_nodes
+        )
 
     def conditions(self) -> Conditions:
         return Conditions("2025-01-01T00:00:00+00:00", load=0.0, clock_khz=(1_000_000,))
@@ -66,6 +70,7 @@ class AnalyticDevice:
         self.calls += 1
         if self.killed_after is not None and self.calls > self.killed_after:
             raise KeyboardInterrupt
+        self.alone += [job.model for job in jobs if protocol.cold]
         values: list[list[tuple[float, ...]]] = [[] for _ in jobs]
         nodes: list[list[list[NodeTime]]] = [[] for _ in jobs]
         for number in range(protocol.rounds):

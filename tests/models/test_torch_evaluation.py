@@ -10,12 +10,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from amc_mobile.device.torch_graph import TorchGraph
+from amc_mobile.device.torch_operators import OPERATORS
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
 from amc_mobile.models.evaluation import OnnxEvaluator, open_evaluator
-from amc_mobile.models.torch_evaluation import TorchEvaluator, TorchGraph
-from amc_mobile.models.torch_operators import OPERATORS
+from amc_mobile.models.torch_evaluation import TorchEvaluator
 from amc_mobile.types import Policy, Race
 
 SMALL = [

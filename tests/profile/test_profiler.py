@@ -183,8 +183,30 @@ def test_the_file_says_everything(tmp_path: Path):
 
 
 def test_nodes_without_names_are_refused():
-    with pytest.raises(DeviceError, match="do not name the layers"):
+    with pytest.raises(DeviceError, match=r"do not name the layers.*--method layers"):
         made(residual_network, AnalyticDevice(names_layers=False))
+
+
+def test_layers_alone_make_a_table_too():
+    """Without a single node's time; what the layers' sum lacks (sums, pools) is left to the calibration."""
+    device = AnalyticDevice(names_layers=False)
+    table = made(residual_network, device, CONFIG.model_copy(update={"method": "layers"}))
+    assert table.evidence["method"] == "layers"
+    assert table.validation.mape < 0.01
+    assert not [row for row in table.rows if row.node and row.latency_us[-1][-1]]
+    assert made(residual_network, AnalyticDevice(gives_nodes=False)).evidence["method"] == "layers"
+
+
+def test_a_layer_alone_is_timed_once(tmp_path: Path):
+    config = CONFIG.model_copy(update={"method": "layers"})
+    uninterrupted = AnalyticDevice()
+    table = made(residual_network, uninterrupted, config)
+    assert len(uninterrupted.alone) == len(set(uninterrupted.alone)) > 20
+    with pytest.raises(KeyboardInterrupt):
+        made(residual_network, AnalyticDevice(killed_after=15), config, checkpoint=tmp_path / "partial")
+    going_on = AnalyticDevice()
+    assert made(residual_network, going_on, config, checkpoint=tmp_path / "partial") == table
+    assert 0 < len(going_on.alone) < len(uninterrupted.alone)
 
 
 def test_a_network_that_cannot_be_pruned_is_refused():
@@ -231,11 +253,19 @@ def test_settings_beyond_the_grid_are_priced_conservatively():
     assert dataclasses.replace(coarse).widths != table.widths
 
 
-def test_the_real_runtime_makes_a_table():
+@pytest.mark.parametrize(
+    "device",
+    [HostDevice(), HostDevice(2), HostDevice(precision="int8"), HostDevice(batch=3)],
+    ids=["fp32", "2 threads", "int8", "batch 3"],
+)
+def test_the_real_runtime_makes_a_table(device):
     """No times are judged: a table comes out whose layers all have a price, that adds up and never falls."""
     config = ProfileConfig(carriers=6, rounds=1, runs=5, warmups=1, min_time_s=0.0)
     traced = concatenated_network()
-    table = made(concatenated_network, HostDevice(), config)
+    table = made(concatenated_network, device, config)
+    timed = {row["layer"] for row in table.evidence["law"]["rows"] if not row["node"] and sum(row["coefficients"])}
+    assert timed == {layer.name for layer in traced.network.layers}
+    assert (table.device.precision, table.device.batch) == (device.precision, device.batch)
     assert table.device.runtime.startswith("onnxruntime")
     for layer in traced.network.layers:
         assert table.layer_us(layer.name, layer.in_channels, layer.out_channels) >= 0.0
@@ -245,3 +275,14 @@ def test_the_real_runtime_makes_a_table():
     assert table.latency_us(traced.network, full) > 0.0
     assert all(row.is_monotone() for row in table.rows)
     assert table.evidence["measured_us"]["full"] > 0.0
+
+
+def test_the_real_runtime_times_layers_alone():
+    config = ProfileConfig(carriers=6, rounds=1, runs=5, warmups=1, min_time_s=0.0, method="layers")
+    for device in (HostDevice(), HostDevice(precision="int8", batch=2)):
+        table = made(residual_network, device, config)
+        prices = [
+            table.layer_us(layer.name, *layer.widths(residual_network().network.full().kept))
+            for layer in residual_network().network.layers
+        ]
+        assert min(prices) > 0.0

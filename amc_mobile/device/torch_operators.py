@@ -1,14 +1,15 @@
-"""ONNX operators in terms of torch: what the executor of models/torch_graph.py looks up by name.
+"""ONNX operators in terms of torch: what torch_graph.py looks up by name.
 
 A function takes the node and its inputs, None for one that is left out, and answers the node's only output (or, where
 ONNX has several, a sequence). Only what the operators' definition says for networks that classify images; an option
-beyond that raises GraphError instead of giving another number.
+beyond that raises GraphError instead of giving another number. No function asks the GPU for a number, which would make
+it wait, or sends it a new one in every run: what says shapes and places is on the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from amc_mobile.errors import GraphError
-from amc_mobile.graph.prepare import attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,29 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    _places: dict[Any, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def read(cls, node: onnx.NodeProto) -> Node:
         """The node of an ONNX graph."""
-        return cls(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes(node))
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        return cls(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes)
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute; texts as str."""
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else value
 
+    def places(self, values: Sequence[int], device: torch.device) -> Tensor:
+        """Whole numbers on the device. They are sent there once: a copy from the host cannot be in a CUDA graph."""
+        key = (device, *values)
+        if key not in self._places:
+            self._places[key] = torch.tensor(values, dtype=torch.int64, device=device)
+        return self._places[key]
+
     def refuse(self, what: str) -> GraphError:
         """The error for something that is not implemented."""
-        return GraphError(
-            f"torch cannot run {self.op} {self.name}: {what} is not implemented; set search.evaluator to 'onnxruntime'"
-        )
+        return GraphError(f"torch cannot run {self.op} {self.name}: {what} is not implemented")
 
 
 Operator = Callable[..., Any]
@@ -138,7 +145,10 @@ def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor
 def _clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     low = node.get("min", None) if low is None else low
     high = node.get("max", None) if high is None else high
-    return x if low is None and high is None else torch.clamp(x, low, high)
+    if low is None and high is None:
+        return x
+    bounds = (bound.item() if isinstance(bound, Tensor) else bound for bound in (low, high))
+    return torch.clamp(x, *bounds)
 
 
 def _hard_sigmoid(node: Node, x: Tensor) -> Tensor:
@@ -246,7 +256,7 @@ def _slice(node: Node, x: Tensor, *bounds: Tensor | None) -> Tensor:
         if step > 0:
             x = x[(*[slice(None)] * axis, slice(places.start, max(places.stop, places.start), step))]
         else:
-            x = x.index_select(axis, torch.tensor(places, dtype=torch.int64, device=x.device))
+            x = x.index_select(axis, node.places(places, x.device))
     return x
 
 
@@ -265,7 +275,10 @@ def _pad(
 
 def _gather(node: Node, x: Tensor, index: Tensor) -> Tensor:
     axis = node.get("axis", 0) % x.ndim
-    flat = (index.reshape(-1) % x.shape[axis]).to(x.device)
+    if index.device == x.device:
+        flat = index.reshape(-1) % x.shape[axis]
+    else:
+        flat = node.places([place % x.shape[axis] for place in index.reshape(-1).tolist()], x.device)
     return x.index_select(axis, flat).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
@@ -300,6 +313,9 @@ def _chain(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
     return run
 
+
+# Operators to which a constant number is handed on the host: as an argument of the kernel, not as one more tensor.
+TAKE_NUMBERS = frozenset({"Add", "Clip", "Div", "Max", "Min", "Mul", "Pad", "Pow", "Sub"})
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {

@@ -1,0 +1,98 @@
+"""The loop is closed: a table that is wrong about the chosen network is repaired, and the search finished on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from amc_mobile.cli import session
+from amc_mobile.runs import RunFolder, read_trials
+from tests.fakes.analytic import AnalyticDevice
+
+
+class Changing(AnalyticDevice):
+    """A device that becomes slower with every pruned network, by one and the same factor, once the table is made."""
+
+    factor = 1.0
+    whole: bytes = b""
+
+    def node_times(self, model):
+        times = super().node_times(model)
+        pruned = len(model) < 0.98 * max(len(model), len(self.whole))
+        self.whole = max(self.whole, model, key=len)
+        if not pruned:
+            return times
+        return [replace(time, round_us=tuple(self.factor * us for us in time.round_us)) for time in times]
+
+
+@pytest.fixture
+def device(monkeypatch) -> Changing:
+    found = Changing(noise=0.001)
+    monkeypatch.setattr(session, "open_device", lambda _config: found)
+    return found
+
+
+def settings(tiny, tmp_path):
+    text = tiny.read_text().replace("tolerance = 100.0", "tolerance = 0.03").replace("carriers = 4", "carriers = 10")
+    path = tmp_path / "settle.toml"
+    path.write_text(text)
+    return path
+
+
+def settled(folder) -> dict:
+    return json.loads((folder / "settled.json").read_text())
+
+
+def test_a_right_table_is_left_alone(amc, device, tiny, tmp_path):
+    answer = amc("search", "--config", settings(tiny, tmp_path), "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    (check,) = settled(tmp_path / "run")["checks"]
+    assert not check["repaired"] and abs(check["error"]) < 0.03
+    assert not (tmp_path / "run" / "before").exists()
+
+
+def test_a_wrong_table_is_repaired_and_the_search_finished(amc, device, tiny, tmp_path):
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    assert amc("search", "--config", config, "--out", folder, "--dry-run").code == 0
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    answer = amc("search", "--config", config, "--out", folder)
+    assert answer.code == 0, answer.err
+    checks = settled(folder)["checks"]
+    assert checks[0]["repaired"] and checks[0]["error"] < -0.03
+    assert abs(checks[-1]["error"]) < abs(checks[0]["error"])
+    former = read_trials(folder / "before" / "1.trials.jsonl")
+    assert former and (folder / "before" / "1.table.json").is_file()
+    best = json.loads((folder / "search.json").read_text())["best"]
+    assert best["kept"] == checks[-1]["kept"]
+    assert best["cost"]["latency_us"] <= json.loads((folder / "search.json").read_text())["budget"]["limit"]
+    again = amc("search", "--config", config, "--out", folder)
+    assert again.code == 0 and "settle  done before" in again.err
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 4, 6, 8])
+def test_a_killed_repair_goes_on_where_it_was(amc, device, tiny, tmp_path, killed_after):
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    device.killed_after = device.calls + killed_after
+    first = amc("search", "--config", config, "--out", folder)
+    device.killed_after = None
+    assert first.code in (0, 130), first.err
+    assert amc("search", "--config", config, "--out", folder).code == 0
+    checks = settled(folder)["checks"]
+    assert checks[0]["repaired"] and not checks[-1]["repaired"]
+    assert json.loads((folder / "search.json").read_text())["best"]["kept"] == checks[-1]["kept"]
+    assert not list(folder.glob("settle.partial*"))
+
+
+def _profile_first(amc, config, folder) -> None:
+    """The table, made while the device still is what it was."""
+    from amc_mobile import config as configuration
+    from amc_mobile.cli.pipeline import Pipeline, open_run
+
+    loaded = configuration.load(config).model_copy(update={"out": folder})
+    Pipeline(open_run(loaded), loaded).run(("train", "graph", "profile"))
+    assert RunFolder(folder).table.is_file()
