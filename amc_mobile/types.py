@@ -208,7 +208,7 @@ class TimingJob:
 class TimingProtocol:
     """How a device measures each job in each round. End-to-end and per-node times never share a session.
 
-    At least `runs` runs and at least `min_time_s`; a network that is too slow for so many runs in three times that time
+    At least `runs` runs and at least `min_time_s`; a network that is too slow for so many runs in twice that time
     gets as many as it can have, 15 at least.
     """
 

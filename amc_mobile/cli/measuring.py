@@ -79,9 +79,14 @@ def told_rounds(stage: str = "profile") -> Watch:
 
 
 def disturbances(table: LatencyTable) -> list[str]:
-    """One line for every round that something disturbed."""
+    """One line for every round that something disturbed, and one if other programs were busy throughout."""
+    from amc_mobile.profile.campaign import LOAD
+
     used = {str(number) for number in table.evidence.get("rounds_used", ())}
-    return [
+    loads = [load for load in table.evidence.get("load", {}).values() if load is not None]
+    always = min(loads, default=0.0)
+    lines = [f"other programs kept {always:.1f} cores busy all the time: close them"] if always > LOAD else []
+    return lines + [
         f"round {int(number) + 1} was disturbed ({reason}) and {'used all the same' if number in used else 'left out'}"
         for number, reason in table.evidence.get("disturbed", {}).items()
     ]

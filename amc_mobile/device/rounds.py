@@ -11,7 +11,7 @@ from amc_mobile.device.protocol import Progress
 from amc_mobile.types import Conditions, Measurement, NodeTime, TimingJob, TimingProtocol
 
 FEWEST = 15  # runs that a slow network has in any case
-_LONG = 3.0  # times the least time: runs that take longer are fewer
+_LONG = 2.0  # times the least time: runs that take longer are fewer
 
 
 def most_time_s(protocol: TimingProtocol) -> float:

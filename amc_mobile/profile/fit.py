@@ -11,6 +11,7 @@ from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.pricer import width_function
 from amc_mobile.cost.table import CarrierPoint, Validation
 from amc_mobile.errors import DeviceError
+from amc_mobile.profile.family import Relative, family_laws, proportion
 from amc_mobile.profile.law import (
     FORMS,
     Calibration,
@@ -29,6 +30,7 @@ from amc_mobile.profile.mapping import RowKey
 from amc_mobile.types import NetworkGraph, Policy
 
 _FOLDS = 6  # of the cross-validation that chooses the form of each law
+_DETERMINED = 5  # networks that a law of four coefficients needs; with fewer, layers of a kind share theirs
 _TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
 _SIMPLER = 1.02  # a form must predict this much better than a simpler one
 
@@ -92,20 +94,29 @@ class Fitter:
 
         The profiler's own time is taken off every node. Then each network's rows are brought to add up to its
         end-to-end time: the clock is read many more times end to end than by the profiler, whose sessions differ by
-        some percent as a whole.
+        some percent as a whole. A few networks determine neither the laws of single layers nor the profiler's time
+        nor the calibration's constant: layers of a kind share a law then, and the other two are zero.
         """
         at = np.asarray(places)
+        few = len(at) < _DETERMINED
+        line = proportion if few else calibrate
         clock, nodes = self._seen.clock_us[at], self._nodes[at]
-        added_us = overhead(self._sums_us[at], nodes, clock)
+        added_us = 0.0 if few else overhead(self._sums_us[at], nodes, clock)
         cleaned = {key: _less(times[at], added_us) for key, times in self._seen.rows_us.items()}
         sums = np.sum(list(cleaned.values()), axis=0)
-        raw = calibrate(sums, clock)
+        raw = line(sums, clock)
         shares = (clock - raw.constant_us) / np.maximum(sums, 1e-9)
         laws: dict[RowKey, RowLaw] = {}
+        relatives: list[Relative] = []
         for pool in self._pools:
             times = np.stack([cleaned[key] * shares for key in pool.keys])
-            laws.update(self._fit_pool(pool, times, at))
-        return NetworkLaw(laws, calibrate(self._sums(laws, at), clock), added_us)
+            if few and not _is_constant(pool.shape, times, clock):
+                widths = zip(pool.keys, pool.ins[:, at], pool.outs[:, at], times, strict=True)
+                relatives += [Relative(key, pool.shape, *row) for key, *row in widths]
+            else:
+                laws.update(self._fit_pool(pool, times, at))
+        laws.update(family_laws(relatives, clock))
+        return NetworkLaw(laws, line(self._sums(laws, at), clock), added_us)
 
     def predict(self, law: NetworkLaw, places: Sequence[int]) -> Floats:
         """End-to-end times (len(places),) in µs by a law."""
@@ -116,7 +127,7 @@ class Fitter:
         """Laws of a pool's rows from their times (rows, networks) in the networks `at`."""
         clock = self._seen.clock_us[at]
         shape = pool.shape
-        if times_us.max() < _TINY * clock.min() or not (shape.in_varies or shape.out_varies):
+        if _is_constant(shape, times_us, clock):
             means = (times_us / clock**2).sum(axis=1) / (clock**-2.0).sum()
             return {key: RowLaw(shape, Form(1), (float(mean),)) for key, mean in zip(pool.keys, means, strict=True)}
         form = self._best_form(pool, times_us, at)
@@ -155,7 +166,10 @@ class Fitter:
         for pool in self._pools:
             for row, key in enumerate(pool.keys):
                 law = laws[key]
-                sums += law.combine(pool.columns[law.form][row, places])
+                if law.form in pool.columns:
+                    sums += law.combine(pool.columns[law.form][row, places])
+                else:  # a family's form, which says the same as a simpler one at this row's widths
+                    sums += law.times_us(pool.ins[row, places], pool.outs[row, places])
         return sums
 
 
@@ -167,15 +181,31 @@ def _pools(network: NetworkGraph, seen: Observations) -> list[_Pool]:
     for shape, keys in by_shape.items():
         widths = [_row_widths(network, key, seen.policies) for key in keys]
         ins, outs = (np.stack([pair[axis] for pair in widths]) for axis in (0, 1))
-        columns = {form: np.stack([features(shape, form, *pair) for pair in widths]) for form in FORMS}
-        pools.append(_Pool(shape, tuple(keys), ins, outs, columns))
+        pools.append(_Pool(shape, tuple(keys), ins, outs, _different(shape, ins, outs)))
     return pools
+
+
+def _different(shape: RowShape, ins: Ints, outs: Ints) -> dict[Form, Floats]:
+    """The features (rows, networks, p) of every form that says something else than a simpler one at these widths."""
+    found: dict[Form, Floats] = {}
+    seen: set[bytes] = set()
+    for form in FORMS:
+        columns = np.stack([features(shape, form, *pair) for pair in zip(ins, outs, strict=True)])
+        if (content := columns.tobytes()) not in seen:
+            seen.add(content)
+            found[form] = columns
+    return found
 
 
 def _solve(columns: Floats, times_us: Floats, clock_us: Floats) -> Floats:
     """The common coefficients of rows (rows, networks, p)."""
     rows, _networks, features_each = columns.shape
     return solve(columns.reshape(-1, features_each), times_us.ravel(), np.tile(clock_us, rows))
+
+
+def _is_constant(shape: RowShape, times_us: Floats, clock_us: Floats) -> bool:
+    """Whether rows have no width that varies, or take too little of every network's time to be worth a law."""
+    return bool(times_us.max() < _TINY * clock_us.min()) or not (shape.in_varies or shape.out_varies)
 
 
 def _less(times_us: Floats, added_us: float) -> Floats:

@@ -5,9 +5,10 @@ in blocks, so time is a staircase. Layers with one width (depthwise) and the nod
 
 Two things are added where they predict better. `sets`: kernels take several blocks of output channels at once (ONNX
 Runtime's NCHWc convolutions four), so that a block that begins a new set costs more. "counted" adds the number of sets
-to the terms; "free" lets a broken set of one, two or three blocks cost whatever it does. `thin`: below one block of
-input channels a runtime leaves its fast path, and the layer follows a law of its own, linear in the channels that there
-really are.
+to the terms; "free" lets a broken set of one, two or three blocks cost whatever it does; "whole" is for several
+threads, which share the work out by sets and all wait for the one that got none of the broken one. `thin`: below one
+block of input channels a runtime leaves its fast path, and the layer follows a law of its own, linear in the channels
+that there really are.
 
 Layers of one shape (the blocks of a stage, say) run the same kernels: they share a law, each with a scale of its own.
 """
@@ -25,11 +26,15 @@ from amc_mobile.types import LayerKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Sets = Literal["ignored", "counted", "free"]
+Sets = Literal["ignored", "counted", "free", "whole"]
 _REWEIGHTINGS = 8  # of the robust fits; they have settled by then
 _LEAST_THIN = 3  # measured times that a law of thin layers needs, and that of the others
+_RARELY = 5  # layers so many times wider than one set are hardly ever cut down to one
 _LEAST_BROKEN = 2  # measured times of each kind of set that "free" sets need
 _SET = 4  # blocks of output channels that a kernel takes at once
+
+
+_BROKEN: tuple[Sets, ...] = ("free", "whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,9 @@ FORMS = (
     *(Form(block, "counted") for block in (4, 8, 16)),
     *(Form(block, thin=True) for block in (8, 16)),
     *(Form(block, "free") for block in (4, 8, 16)),
+    *(Form(block, "whole") for block in (8, 16)),
     *(Form(block, "counted", thin=True) for block in (8, 16)),
-    *(Form(block, "free", thin=True) for block in (8, 16)),
+    *(Form(block, sets, thin=True) for sets in _BROKEN for block in (8, 16)),
 )  # the simplest first
 
 
@@ -122,7 +128,7 @@ def features(shape: RowShape, form: Form, in_channels: Ints, out_channels: Ints)
         narrow, thin = out_channels < form.block, [ones, out_channels / shape.out_channels]
         columns = [ones, *outs]
     else:
-        ins = _blocks(in_channels, form.block) / _blocks(np.int64(shape.in_channels), form.block)
+        ins = in_blocks(in_channels, form.block) / in_blocks(np.int64(shape.in_channels), form.block)
         narrow = in_channels < form.block
         thin = [*outs, *(in_channels / shape.in_channels * out for out in outs or [ones])]
         columns = [ones, *([ins] if shape.in_varies else []), *outs]
@@ -132,11 +138,20 @@ def features(shape: RowShape, form: Form, in_channels: Ints, out_channels: Ints)
     return np.stack(columns, axis=1)
 
 
+def in_blocks(channels: Any, block: int) -> Any:
+    """Channels rounded up to whole blocks, as a float."""
+    return -(-channels // block) * float(block)
+
+
 def admissible(shape: RowShape, form: Form, in_channels: Ints, out_channels: Ints) -> bool:
     """Whether these widths are enough to tell the form's parts from each other: thin and others, all broken sets."""
     if form.sets == "free" and shape.out_varies:
         rests = np.bincount(-(-out_channels // form.block) % _SET, minlength=_SET)
         if rests.min() < _LEAST_BROKEN:
+            return False
+    if form.sets == "whole" and shape.out_varies:
+        few = int((out_channels <= _SET * form.block).sum())
+        if few < _LEAST_THIN and shape.out_channels <= _RARELY * _SET * form.block:
             return False
     if not shape.has_thin(form):
         return not form.thin
@@ -208,10 +223,9 @@ def _out_terms(shape: RowShape, form: Form, out_channels: Ints) -> list[Floats]:
         blocks = -(-out_channels // form.block)
         whole = blocks // _SET / (-(-shape.out_channels // form.block) / _SET)
         return [whole, *((blocks % _SET == rest).astype(np.float64) for rest in range(1, _SET))]
+    if form.sets == "whole":
+        blocks = -(-out_channels // form.block)
+        one, most = blocks <= _SET, -(-shape.out_channels // form.block) / _SET
+        return [~one * -(-blocks // _SET) / most, one * blocks / (_SET * most), one.astype(np.float64)]
     steps = (form.block,) if form.sets == "ignored" else (form.block, _SET * form.block)
-    return [_blocks(out_channels, step) / _blocks(np.int64(shape.out_channels), step) for step in steps]
-
-
-def _blocks(channels: Any, block: int) -> Any:
-    """Channels rounded up to whole blocks, as a float."""
-    return -(-channels // block) * float(block)
+    return [in_blocks(out_channels, step) / in_blocks(np.int64(shape.out_channels), step) for step in steps]

@@ -49,6 +49,7 @@ class AnalyticDevice:
     model: str = "analytic"
     names_layers: bool = True
     gives_nodes: bool = True
+    load: Callable[[int], float] = lambda _call: 0.0  # of other programs, from the number of the call
     killed_after: int | None = None
     calls: int = 0
 
@@ -62,7 +63,7 @@ class AnalyticDevice:
         )
 
     def conditions(self) -> Conditions:
-        return Conditions("2025-01-01T00:00:00+00:00", load=0.0, clock_khz=(1_000_000,))
+        return Conditions("2025-01-01T00:00:00+00:00", load=self.load(self.calls), clock_khz=(1_000_000,))
 
     def time_models(
         self, jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Progress | None = None

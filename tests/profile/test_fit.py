@@ -66,6 +66,17 @@ def test_broken_sets_of_blocks_cost_what_they_cost():
     assert np.abs(plain.times_us(ins, outs) - times).max() > 1.0
 
 
+def test_threads_that_share_sets_wait_for_a_whole_one():
+    """Two threads: one takes the whole set of four blocks, the other the broken one; alone they share it."""
+    ins, outs = widths()
+    blocks = -(-outs // 8)
+    times = 2.0 + np.where(blocks > 4, 21.0 * -(-blocks // 4) / 2, 4.0 + 1.5 * blocks) * up(ins, 8) / 64
+    exact = fitted(Form(8, "whole"), ins, outs, times)
+    assert exact.times_us(ins, outs) == pytest.approx(times, rel=1e-6)
+    for other in (Form(8), Form(32), Form(8, "counted"), Form(8, "free")):
+        assert np.abs(fitted(other, ins, outs, times).times_us(ins, outs) - times).max() > 1.0
+
+
 def test_a_thin_law_needs_thin_layers_and_others():
     form, outs = Form(16, thin=True), np.full(9, 50)
     assert admissible(SHAPE, form, np.array([8] * 4 + [32] * 5), outs)

@@ -112,6 +112,16 @@ def test_a_round_that_drifted_is_measured_again_and_not_used():
     assert device.calls == 12
 
 
+def test_a_round_beside_busy_programs_is_measured_again_even_if_the_clock_held():
+    """A thread's own clock does not see them; its caches and its core's turbo do."""
+    busy = AnalyticDevice(load=lambda call: 1.9 if call in (5, 6, 7, 8) else 0.1)
+    table = made(residual_network, busy)
+    assert table.evidence["rounds_used"] == [0, 2]
+    assert table.evidence["disturbed"] == {"1": "other programs kept 1.9 cores busy"}
+    always = made(residual_network, AnalyticDevice(load=lambda _call: 1.9))
+    assert always.evidence["rounds_used"] == [0, 1] and not always.evidence["disturbed"]
+
+
 def test_measuring_again_has_an_end():
     device = AnalyticDevice(drift=lambda seconds: 1.0 + 50 * seconds)
     table = made(residual_network, device)
