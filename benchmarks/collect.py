@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_tables import engine_tables
+from latency_results import latency_results
 
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
@@ -90,7 +91,7 @@ def main(runs: list[str]) -> None:
     found = {path.stem: read(path) for path in sorted(RAW.glob("*.json"))}
     rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
-    text = HEAD + "\n".join(lines) + "\n" + engine_tables(found)
+    text = HEAD + "\n".join(lines) + "\n" + engine_tables(found) + "\n" + latency_results(found)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

@@ -36,7 +36,7 @@ def episode_cost(raw: Mapping[str, Any]) -> str:
         if name in found
     ]
     head = ("workload", "ours, CPU-s", "reference's procedure, CPU-s", "ratio", "largest logit difference", "argmax")
-    text = _section("Cost of an episode", raw["command"], [head, *rows])
+    text = section("Cost of an episode", raw["command"], [head, *rows])
     seconds = found.get("resnet56_400_episodes_s")
     return text + (
         f"\n400 episodes of ResNet-56 with 5000 images: {seconds / 60:.1f} minutes on 2 cores.\n" if seconds else ""
@@ -57,7 +57,7 @@ def search_quality(raw: Mapping[str, Any]) -> str:
         )
         for row in raw["table"]
     ]
-    return _section("Who searches best", raw["command"], [head, *rows])
+    return section("Who searches best", raw["command"], [head, *rows])
 
 
 def refit(raw: Mapping[str, Any]) -> str:
@@ -77,7 +77,7 @@ def refit(raw: Mapping[str, Any]) -> str:
         for network, share, method in keys
     ]
     head = ("network", "MACs kept, uniform", "channel choice", "cut only", "least squares", "and refresh")
-    return _section("What a refit brings (test top-1)", "python benchmarks/refit.py --data FOLDER", [head, *rows]) + (
+    return section("What a refit brings (test top-1)", "python benchmarks/refit.py --data FOLDER", [head, *rows]) + (
         "\nOne draw of calibration images, no spread. The refresh was chosen among several designs by looking at "
         "MobileNet-V2's test images, so its gain there is somewhat optimistic; within a run only calibration images "
         "decide.\n"
@@ -96,10 +96,11 @@ def landing(raw: Mapping[str, Any]) -> str:
         f"{raw['mean']:.1%}",
         str(raw["exceeded"]),
     )
-    return _section("Where warm-up episodes land", "python benchmarks/landing.py", [head, row])
+    return section("Where warm-up episodes land", "python benchmarks/landing.py", [head, row])
 
 
-def _section(title: str, command: str, rows: Sequence[Sequence[str]]) -> str:
+def section(title: str, command: str, rows: Sequence[Sequence[str]]) -> str:
+    """A heading, the command that made the table, and the table, whose first row is its heading."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|---" * len(rows[0]) + "|")
     return f"\n## {title}\n\n`{command}`\n\n" + "\n".join(lines) + "\n"

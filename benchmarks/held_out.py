@@ -39,7 +39,7 @@ def held_out(network: NetworkGraph, table: LatencyTable, seed: int) -> dict[str,
     policies: dict[str, Policy] = {}
     for agent, wanted in SEARCHES:
         share = _reachable(network, table, wanted)
-        policies[f"search {agent} {share:.2f}"] = searched(network, table, agent, share, seed)
+        policies[f"search {agent} {wanted:.2f}"] = searched(network, table, agent, share, seed)
     rules: dict[str, Callable[[Walls], tuple[int, ...]]] = {
         "uniform": uniform,
         "shallow": lambda walls: ramp(walls, 0.4, 1.0),
@@ -49,7 +49,7 @@ def held_out(network: NetworkGraph, table: LatencyTable, seed: int) -> dict[str,
         for wanted in (0.9, 0.75, 0.6, 0.45):
             share = _reachable(network, table, wanted)
             walls = walls_of(network, table, share)
-            policies[f"{name} {share:.2f}"] = walls.policy(rule(walls))
+            policies[f"{name} {wanted:.2f}"] = walls.policy(rule(walls))
     for number in range(2):
         walls = walls_of(network, table, _reachable(network, table, rng.uniform(0.4, 0.9)))
         policies[f"random on a budget {number}"] = walls.policy(drawn(walls, rng))

@@ -136,9 +136,10 @@ def evidence_of(network: NetworkGraph, logs: Sequence[Log]) -> dict[str, Any]:
         "widths_from": "models/mobilenet_v1.py of mit-han-lab/amc-models",
         "method": "nodes",
         "rounds_wanted": plan.rounds,
-        "rounds_used": summary.rounds,
-        "drift": {str(number): state.drift for number, state in summary.states.items()},
-        "disturbed": {str(number): state.reason for number, state in summary.states.items() if state.reason},
+        "steadiness": [
+            {"round": place, "chunk": 0, **asdict(state), "used": place in summary.used}
+            for place, state in enumerate(summary.states)
+        ],
         "drift_corrected": summary.corrected,
         "networks": {label: policy.kept for label, policy in policies.items()},
         "measured_us": summary.clock_us,

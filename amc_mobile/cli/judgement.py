@@ -51,7 +51,9 @@ def evaluate(session: Session, progress: Progress) -> None:
 
 def bench(session: Session, progress: Progress) -> None:
     """comparison.json: original against pruned on the device, interleaved."""
+    from amc_mobile.cli.session import read_onnx
     from amc_mobile.profile.compare import compare
+    from amc_mobile.profile.variants import Variants
 
     settings, folder = session.config.bench, session.folder
     protocol = TimingProtocol(
@@ -61,8 +63,9 @@ def bench(session: Session, progress: Progress) -> None:
         min_time_s=settings.min_time_s,
         seed=session.config.seed,
     )
-    original = folder.require(folder.original_onnx, "search").read_bytes()
-    pruned = folder.require(folder.model_onnx, "export").read_bytes()
+    variants = Variants(session.traced, session.device.info())  # in the device's precision and batch
+    original = variants.finished(read_onnx(folder.require(folder.original_onnx, "search")))
+    pruned = variants.finished(read_onnx(folder.require(folder.model_onnx, "export")))
     predicted_us, reference_us = predictions_us(session)
     found = compare(session.device, original, pruned, protocol, predicted_us, progress, reference_us=reference_us)
     write_json(folder.comparison, found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import note
 from amc_mobile.errors import AmcError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from amc_mobile.config import RunConfig
     from amc_mobile.cost.table import LatencyTable
@@ -60,36 +60,51 @@ def measure_table(
 
 
 def told_rounds(stage: str = "profile") -> Watch:
-    """Says, whenever a round of a campaign is complete, how steady it was."""
+    """Says how steady each round of a campaign was when it is complete, and what became of chunks measured again."""
     from amc_mobile.profile.campaign import examine
 
-    told: set[int] = set()
-
     def watch(plan: Plan, chunks: Sequence[Chunk]) -> None:
-        size = len(plan.chunks(0))
-        if len(chunks) % size or len(chunks) // size in told:
-            return
-        told.add(len(chunks) // size)
-        number, state = list(examine(chunks).items())[-1]
-        load = "" if state.load is None else f", other programs kept {state.load:.1f} cores busy"
-        again = ": it is measured again" if state.reason and plan.next_chunk(chunks) is not None else ""
-        note(f"{stage:>10}  round {number + 1} of {plan.rounds}: the clock drifted by {state.drift:.1%}{load}{again}")
+        per_round, states = len(plan.chunks(0)), examine(plan, chunks)
+        if len(chunks) > plan.size:
+            state = states[-1]
+            what = f"round {chunks[-1].round + 1}, part {chunks[-1].index + 1} was measured again"
+            note(f"{stage:>10}  {what}: {state.reason or 'steady now'}")
+        elif len(chunks) % per_round == 0:
+            part = states[-per_round:]
+            drift = max((state.drift for state in part), key=abs)
+            loads = [state.load for state in part if state.load is not None]
+            load = f", other programs kept {max(loads):.1f} cores busy" if loads else ""
+            off = sum(bool(state.reason) for state in part)
+            again = f"; {off} of {per_round} parts were disturbed" if off else ""
+            note(f"{stage:>10}  round {chunks[-1].round + 1} of {plan.rounds}: clock {drift:+.1%}{load}{again}")
 
     return watch
 
 
 def disturbances(table: LatencyTable) -> list[str]:
-    """One line for every round that something disturbed, and one if other programs were busy throughout."""
+    """One line for every round in which something was disturbed, and one if other programs were busy throughout."""
     from amc_mobile.profile.campaign import LOAD
 
-    used = {str(number) for number in table.evidence.get("rounds_used", ())}
-    loads = [load for load in table.evidence.get("load", {}).values() if load is not None]
-    always = min(loads, default=0.0)
+    parts = table.evidence.get("steadiness", ())
+    always = min((part["load"] for part in parts if part["load"] is not None), default=0.0)
     lines = [f"other programs kept {always:.1f} cores busy all the time: close them"] if always > LOAD else []
     return lines + [
-        f"round {int(number) + 1} was disturbed ({reason}) and {'used all the same' if number in used else 'left out'}"
-        for number, reason in table.evidence.get("disturbed", {}).items()
+        f"round {number + 1} was disturbed: {text}" for number, text in disturbed_rounds(table.evidence).items()
     ]
+
+
+def disturbed_rounds(evidence: Mapping[str, Any]) -> dict[int, str]:
+    """By round what disturbed it, and what was done about it."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for part in evidence.get("steadiness", ()):
+        if part["reason"]:
+            found.setdefault(part["round"], []).append(part)
+    lines = {}
+    for number, parts in found.items():
+        used = sum(part["used"] for part in parts)
+        done = f"{used} of them corrected and used" if used else "left out and measured again"
+        lines[number] = f"{parts[0]['reason']}; {len(parts)} part(s), {done}"
+    return lines
 
 
 def refused(checkpoint: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import note, print_json, print_table, progress_line, working
 from amc_mobile.cli.forecast import campaign_size, profile_size
-from amc_mobile.cli.measuring import measure_table, refused, told_rounds
+from amc_mobile.cli.measuring import disturbed_rounds, measure_table, refused, told_rounds
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import RunFolderError, TableError
 from amc_mobile.report import wording as say
@@ -193,15 +193,17 @@ def _common_lines(own: Validation) -> dict[str, str]:
 
 
 def _round_lines(evidence: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """How steady each round was, and which ones were left out."""
-    for number, drift in evidence.get("drift", {}).items():
-        load = evidence.get("load", {}).get(number)
-        text = f"clock off by {say.percent(drift)}"
-        text += "" if load is None else f", others' load {load:.1f} cores"
-        used = int(number) in evidence.get("rounds_used", ())
-        disturbed = evidence.get("disturbed", {}).get(number)
-        text += f"; disturbed: {disturbed}" if disturbed else ""
-        yield int(number), text + ("" if used else "; left out")
+    """How steady each round was, and what became of what was not."""
+    by_round: dict[int, list[dict[str, Any]]] = {}
+    for part in evidence.get("steadiness", ()):
+        by_round.setdefault(part["round"], []).append(part)
+    disturbed = disturbed_rounds(evidence)
+    for number, parts in sorted(by_round.items()):
+        used = [part for part in parts if part["used"]] or parts
+        loads = [part["load"] for part in used if part["load"] is not None]
+        text = f"clock within {say.percent(max(abs(part['drift']) for part in used))}"
+        text += f", others' load {max(loads):.1f} cores" if loads else ""
+        yield number, text + (f"; disturbed: {disturbed[number]}" if number in disturbed else "")
 
 
 def _print_lines(lines: Mapping[str, str]) -> None:
@@ -266,4 +268,20 @@ def _facts(path: Path, table: LatencyTable) -> dict[str, Any]:
         "layers": len({row.layer for row in table.rows}),
         "rest_us": table.rest_us,
         "validation": table.validation,
+        "environment": _environment(table),
+    }
+
+
+def _environment(table: LatencyTable) -> dict[str, Any]:
+    """All that one must know to measure the same again, as MLPerf's environment_info has it."""
+    evidence = table.evidence
+    states = [chunk["conditions"] for chunk in evidence.get("chunks", ())]
+    clocks = sorted({khz for state in states for khz in state["clock_khz"]})
+    known = ("tool", "date_utc", "seed", "protocol", "method", "source", "conditions", "steadiness")
+    return {
+        **{name: evidence[name] for name in known if name in evidence},
+        "governor": next((state["governor"] for state in states if state["governor"]), None),
+        "clocks_seen_khz": [clocks[0], clocks[-1]] if clocks else [],
+        "noise_floor": table.validation.noise_floor,
+        "repairs": len(evidence.get("further", ())),
     }

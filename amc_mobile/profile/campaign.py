@@ -1,13 +1,16 @@
 """A measuring campaign: which networks are timed in which round, what has been timed, and what is still to do.
 
 A round times every network once, in chunks of a few networks with the full network, the sentinel, in each. The sentinel
-tells how the device drifts; a round that drifted too far is measured again. Everything here follows from the plan and
-the chunks measured so far, so that a campaign that was killed goes on where it stopped.
+tells how the device drifts. Devices have moods: two threads on one physical core or on two, a thermal limit,
+neighbours in the cloud; they last for minutes and slow one network more than another. So all chunks should be of one
+mood, the one that most of them were measured in; a chunk of another is measured again. Everything here follows from the
+plan and the chunks measured so far, so that a campaign that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +22,9 @@ from amc_mobile.types import Conditions, Policy
 
 SENTINEL = "full"
 CHUNK = 4  # networks between two readings of the sentinel
-DRIFT = 0.03  # a round further off than this is measured again,
-LOAD = 0.5  # and one in which other programs kept so many cores busier than in the quietest round
-_EXTRA_ROUNDS = 2  # at most so many
+DRIFT = 0.03  # a chunk further off than this is measured again,
+LOAD = 0.5  # and one in which other programs kept so many cores busier than in the quietest chunk
+_AGAIN = 1.0  # at most so many chunks are measured again, as a share of the plan's
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some networks and the sentinel, timed together."""
+    """Some networks and the sentinel, timed together. A chunk that is measured again has the same round and index."""
 
     round: int
     index: int
@@ -51,14 +54,23 @@ class Chunk:
         """The full network's time in this chunk."""
         return next(sample.median_us() for sample in self.samples if sample.label == SENTINEL)
 
+    @property
+    def slot(self) -> tuple[int, int]:
+        """Its place in the plan."""
+        return self.round, self.index
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The networks by label ("full" first), how often, in which random order."""
+    """The networks by label ("full" first), how often, in which random order.
+
+    `reference_us`: the full network's time in the mood that is wanted, where there is a table of that mood.
+    """
 
     policies: Mapping[str, Policy]
     rounds: int
     seed: int
+    reference_us: float | None = None
 
     def chunks(self, round_number: int) -> list[tuple[str, ...]]:
         """Labels of a round's chunks, shuffled anew each round; the sentinel is added to each."""
@@ -70,16 +82,19 @@ class Plan:
 
     def next_chunk(self, done: Sequence[Chunk]) -> tuple[int, int] | None:
         """(round, chunk) to be measured next; None when the campaign is complete."""
-        size = len(self.chunks(0))
-        if len(done) % size:
-            return len(done) // size, len(done) % size
-        finished = len(done) // size
-        if finished < self.rounds:
-            return finished, 0
-        steady = sum(not found.reason for found in examine(done).values())
-        if steady < self.rounds and finished < self.rounds + _EXTRA_ROUNDS and self.rounds > 1:
-            return finished, 0
-        return None
+        slots = [(number, index) for number in range(self.rounds) for index in range(len(self.chunks(number)))]
+        tried = Counter(chunk.slot for chunk in done)
+        if fresh := [slot for slot in slots if slot not in tried]:
+            return fresh[0]
+        if self.rounds == 1 or len(done) >= (1 + _AGAIN) * self.size:
+            return None
+        steady = {chunk.slot for chunk, state in zip(done, examine(self, done), strict=True) if not state.reason}
+        return min((slot for slot in slots if slot not in steady), key=lambda slot: (tried[slot], slot), default=None)
+
+    @property
+    def size(self) -> int:
+        """Chunks, if none is measured again."""
+        return self.rounds * len(self.chunks(0))
 
     def steps(self) -> int:
         """Networks timed if no round is repeated, sentinels included."""
@@ -87,44 +102,50 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundState:
-    """How steady one round was. `reason` is empty, or says what disturbed it."""
+class ChunkState:
+    """How steady one chunk was. `reason` is empty, or says what disturbed it."""
 
-    drift: float  # how far its sentinel is from the quickest round's, or scatters within it: the larger one
-    load: float | None  # cores kept busy by other programs, the mean over its chunks
+    drift: float  # its sentinel beside the campaign's level, - 1
+    load: float | None  # cores kept busy by other programs meanwhile
     reason: str
 
 
-def examine(chunks: Sequence[Chunk]) -> dict[int, RoundState]:
-    """The state of each round, beside the quickest and the quietest one."""
-    by_round: dict[int, list[Chunk]] = {}
+def examine(plan: Plan, chunks: Sequence[Chunk]) -> list[ChunkState]:
+    """The state of each chunk, beside the mood of most and the quietest one."""
+    level = level_us(plan, chunks)
+    quietest = min((chunk.conditions.load for chunk in chunks if chunk.conditions.load is not None), default=0.0)
+    states = []
     for chunk in chunks:
-        by_round.setdefault(chunk.round, []).append(chunk)
-    levels = {number: statistics.median(chunk.sentinel_us() for chunk in part) for number, part in by_round.items()}
-    loads = {number: _load(part) for number, part in by_round.items()}
-    best, quietest = min(levels.values()), min((load for load in loads.values() if load is not None), default=0.0)
-    states = {}
-    for number, part in by_round.items():
-        scatter = statistics.median(abs(chunk.sentinel_us() / levels[number] - 1.0) for chunk in part)
-        drift, load = max(levels[number] / best - 1.0, scatter), loads[number]
-        reasons = [f"the full network's time was off by {drift:.1%}"] if drift > DRIFT else []
+        drift, load = chunk.sentinel_us() / level - 1.0, chunk.conditions.load
+        reasons = [f"the full network's time was off by {drift:+.1%}"] if abs(drift) > DRIFT else []
         if load is not None and load - quietest > LOAD:
             reasons.append(f"other programs kept {load:.1f} cores busy")
-        states[number] = RoundState(drift, load, " and ".join(reasons))
+        states.append(ChunkState(drift, load, " and ".join(reasons)))
     return states
 
 
-def _load(chunks: Sequence[Chunk]) -> float | None:
-    loads = [chunk.conditions.load for chunk in chunks if chunk.conditions.load is not None]
-    return statistics.fmean(loads) if loads else None
+def level_us(plan: Plan, chunks: Sequence[Chunk]) -> float:
+    """The full network's time in the mood of most of the plan's chunks (of equals the quickest), µs.
+
+    With a reference it is the mood of the reference, if any chunk is of it.
+    """
+    times = [chunk.sentinel_us() for chunk in chunks]
+
+    def alike(level: float) -> list[int]:
+        return [place for place, time in enumerate(times) if abs(time / level - 1.0) <= DRIFT]
+
+    if plan.reference_us is not None and alike(plan.reference_us):
+        return plan.reference_us
+    best = max(times, key=lambda level: (len({chunks[place].slot for place in alike(level)}), -level))
+    return statistics.median(times[place] for place in alike(best))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The campaign as one number for each network and row, with what was done to the raw values."""
 
-    rounds: tuple[int, ...]  # those that count: the steadiest
-    states: Mapping[int, RoundState]
+    states: tuple[ChunkState, ...]
+    used: tuple[int, ...]  # places of the chunks that count
     corrected: bool  # whether times were divided by the sentinel's drift
     noise_floor: float
     clock_us: Mapping[str, float]
@@ -132,29 +153,43 @@ class Summary:
 
 
 def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
-    """Medians over the steadiest rounds, corrected by the sentinel where that makes networks agree with themselves."""
-    states = examine(chunks)
-    ranked = sorted(states, key=lambda number: (bool(states[number].reason), states[number].drift, number))
-    rounds = tuple(sorted(ranked[: plan.rounds]))
-    used = [chunk for chunk in chunks if chunk.round in rounds]
+    """Medians over the steady chunks, corrected by the sentinel where that makes networks agree with themselves.
+
+    A chunk that never was steady counts as it was measured best, and is corrected in any case.
+    """
+    states = examine(plan, chunks)
+    places = _used(chunks, states)
+    used = [chunks[place] for place in places]
     reference = statistics.median(chunk.sentinel_us() for chunk in used)
-    factors = [chunk.sentinel_us() / reference for chunk in used]
-    plain_times = _times(used, [1.0] * len(used))
-    corrected_times = _times(used, factors)
+    drifts = [chunk.sentinel_us() / reference for chunk in used]
+    factors = [drift if states[place].reason else 1.0 for place, drift in zip(places, drifts, strict=True)]
+    plain_times, corrected_times = _times(used, factors), _times(used, drifts)
     noise, corrected_noise = _noise(plain_times), _noise(corrected_times)
     corrected = corrected_noise < noise
     times = corrected_times if corrected else plain_times
     clock = {label: statistics.median(times[label]) for label in plan.policies}
     clock[SENTINEL] = reference
-    anywhere = _rows(chunks, [1.0] * len(chunks))  # what is timed once only may lie in a round that was put aside
+    anywhere = _rows(chunks, [1.0] * len(chunks))  # what is timed once only may lie in a chunk that was put aside
     return Summary(
-        rounds=rounds,
-        states=states,
+        states=tuple(states),
+        used=tuple(places),
         corrected=corrected,
         noise_floor=corrected_noise if corrected else noise,
         clock_us=clock,
-        rows_us=anywhere | _rows(used, factors if corrected else [1.0] * len(used)),
+        rows_us=anywhere | _rows(used, drifts if corrected else factors),
     )
+
+
+def _used(chunks: Sequence[Chunk], states: Sequence[ChunkState]) -> list[int]:
+    """Of every slot the steady chunks; where there is none, the one nearest to the level."""
+    by_slot: dict[tuple[int, int], list[int]] = {}
+    for place, chunk in enumerate(chunks):
+        by_slot.setdefault(chunk.slot, []).append(place)
+    used = []
+    for places in by_slot.values():
+        steady = [place for place in places if not states[place].reason]
+        used += steady or [min(places, key=lambda place: abs(states[place].drift))]
+    return sorted(used)
 
 
 def _times(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, list[float]]:

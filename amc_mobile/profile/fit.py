@@ -105,7 +105,7 @@ class Fitter:
         cleaned = {key: _less(times[at], added_us) for key, times in self._seen.rows_us.items()}
         sums = np.sum(list(cleaned.values()), axis=0)
         raw = line(sums, clock)
-        shares = (clock - raw.constant_us) / np.maximum(sums, 1e-9)
+        shares = np.maximum(clock - raw.constant_us, 0.0) / np.maximum(sums, 1e-9)
         laws: dict[RowKey, RowLaw] = {}
         relatives: list[Relative] = []
         for pool in self._pools:

@@ -12,7 +12,7 @@ from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, Validation
 from amc_mobile.device.protocol import Device, Progress
-from amc_mobile.profile.campaign import SENTINEL, Plan, RoundState, summarise
+from amc_mobile.profile.campaign import SENTINEL, ChunkState, Plan, summarise
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.fit import errors_of, judge
 from amc_mobile.profile.measuring import Watch, measure
@@ -33,7 +33,7 @@ class HeldOut:
     labels: tuple[str, ...]
     prices: tuple[CarrierPoint, ...]
     drift: float
-    rounds: Mapping[int, RoundState]
+    chunks: tuple[ChunkState, ...]
 
     @property
     def price_mape(self) -> float:
@@ -59,7 +59,7 @@ def hold_out(
     again here, says by how much. Raises: DeviceError, RunFolderError.
     """
     network = variants.traced.network
-    plan = Plan({SENTINEL: network.full(), **policies}, config.rounds, seed)
+    plan = Plan({SENTINEL: network.full(), **policies}, config.rounds, seed, original_us(table, network))
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
     identity = {"held out of": table.model_sha256, "device": device.info().key(), "policies": plan.policies}
     log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})

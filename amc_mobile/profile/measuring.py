@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from amc_mobile.device.protocol import Device, Progress
-from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample
+from amc_mobile.profile.campaign import CHUNK, SENTINEL, Chunk, Plan, Sample
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.layers import LayerKey, layer_keys, layer_models
 from amc_mobile.profile.mapping import RowKey
@@ -109,10 +109,10 @@ def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number
     if progress is None:
         return None
     before = sum(len(chunk.samples) for chunk in done)
-    total = max(plan.steps(), plan.steps() // plan.rounds * (round_number + 1))
+    total = max(plan.steps(), before + CHUNK + 1)
 
     def report(step: int, _steps: int, what: str) -> None:
-        again = " (again: the clock drifted)" if round_number >= plan.rounds else ""
+        again = " (again: it was disturbed)" if len(done) >= plan.size else ""
         progress(before + step, total, f"round {round_number + 1}, {what}{again}")
 
     return report

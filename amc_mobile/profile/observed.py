@@ -58,5 +58,5 @@ def _observations(
 
 def _summary(part: Mapping[str, Any]) -> tuple[Plan, Summary]:
     policies = {label: Policy(tuple(kept)) for label, kept in part["networks"].items()}
-    plan = Plan(policies, part["rounds_wanted"], part["seed"])
+    plan = Plan(policies, part["rounds_wanted"], part["seed"], part.get("reference_us"))
     return plan, summarise(plan, [chunk_from_plain(chunk) for chunk in part["chunks"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.law import calibrate
 from amc_mobile.profile.measuring import Rows, Watch, measure
 from amc_mobile.profile.observed import observe
+from amc_mobile.profile.predict import original_us
 from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain
@@ -94,7 +96,9 @@ def extend(
     info, evidence = device.info(), table.evidence
     table.require(info, structure_sha256(traced.model))
     number = 1 + len(evidence.get("further", ()))
-    plan = Plan({SENTINEL: traced.network.full(), **policies}, config.rounds, number)
+    plan = Plan(
+        {SENTINEL: traced.network.full(), **policies}, config.rounds, number, original_us(table, traced.network)
+    )
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=number)
     identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "protocol": protocol}
     log = Log(checkpoint, {**identity, "rounds": config.rounds})
@@ -149,10 +153,11 @@ def _circumstances(plan: Plan, protocol: TimingProtocol, chunks: list[Chunk]) ->
         "seed": plan.seed,
         "protocol": protocol,
         "rounds_wanted": plan.rounds,
-        "rounds_used": summary.rounds,
-        "drift": {str(number): state.drift for number, state in summary.states.items()},
-        "load": {str(number): state.load for number, state in summary.states.items()},
-        "disturbed": {str(number): state.reason for number, state in summary.states.items() if state.reason},
+        "reference_us": plan.reference_us,
+        "steadiness": [
+            {"round": chunk.round, "chunk": chunk.index, **asdict(state), "used": place in summary.used}
+            for place, (chunk, state) in enumerate(zip(chunks, summary.states, strict=True))
+        ],
         "drift_corrected": summary.corrected,
         "conditions": {"start": chunks[0].conditions, "end": chunks[-1].conditions},
         "networks": {label: policy.kept for label, policy in plan.policies.items()},

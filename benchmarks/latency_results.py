@@ -1,0 +1,89 @@
+"""The tables of RESULTS.md that are about time: how wrong latency tables are, and whether budgets hold on the clock.
+
+Called by collect.py. Each table comes from one file in raw/, and says which command made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine_tables import section
+
+
+def latency_results(raw: Mapping[str, Any]) -> str:
+    """Markdown for those of the raw files about time that are there, by their names."""
+    makers = {"table_error": table_error, "budget_kept": budget_kept, "pixel1_logs": pixel1_logs}
+    return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
+
+
+def table_error(raw: Mapping[str, Any]) -> str:
+    """Held-out networks against the clock, one row for each network and number of threads."""
+    head = (
+        "network", "threads", "mean error", "largest", "bias", "within 5 %", "clock's noise", "MACs alone",
+        "leave one out", "prices", "measured in, s", "stem", "depthwise", "classifier",
+    )  # fmt: skip
+    rows = [
+        (
+            row["network"],
+            str(row["threads"]),
+            f"{row['mape']:.2%}",
+            f"{row['max']:.1%}",
+            f"{row['bias']:+.1%}",
+            f"{row['within5']:.0%}",
+            f"{row['noise_floor']:.2%}",
+            f"{row['macs_affine_mape']:.2%}",
+            f"{row['leave_one_out_mape']:.2%}",
+            f"{row['price_mape']:.2%}",
+            f"{row['profile_seconds']:.0f}",
+            *(_share(row["shares"].get(part)) for part in ("stem", "depthwise", "classifier")),
+        )
+        for row in raw["rows"]
+    ]
+    pooled = raw["pooled"]
+    text = section("How wrong latency tables are", "python benchmarks/table_error.py", [head, *rows])
+    return text + (
+        f"\nAll {pooled['networks']} held-out networks: mean error {pooled['mape']:.2%}, "
+        f"{pooled['within5']:.1%} within 5 %. Held-out networks are drawn by other samplers than the carriers'; "
+        '"MACs alone" is the best line through the carriers\' MACs; "prices" are what a search pays, which never fall '
+        "with a width; the last three columns are the layers' shares of the full network, by the table and (in "
+        "brackets) by the runtime's profiler in place.\n"
+    )
+
+
+def budget_kept(raw: Mapping[str, Any]) -> str:
+    """Searches under a latency budget: what was allowed, what the clock said."""
+    head = ("budget", "allowed, ms", "measured, ms", "off", "table repaired")
+    rows = [
+        (
+            f"{row['share']:.0%} of the latency",
+            f"{row['budget_us'] / 1000:.3f}",
+            f"{row['measured_us'] / 1000:.3f}",
+            f"{row['off']:+.1%}",
+            f"{sum(check['repaired'] for check in row['checks'])} times",
+        )
+        for row in raw["rows"]
+    ]
+    return section(
+        "Budgets on the clock, MobileNet-V2", "python benchmarks/budget_kept.py --data FOLDER", [head, *rows]
+    )
+
+
+def pixel1_logs(raw: Mapping[str, Any]) -> str:
+    """A real phone's logs: fitted to two networks, asked about two others."""
+    head = ("network", "measured, ms", "predicted, ms", "error", "scaled by MACs")
+    rows = [
+        (
+            row["network"] + (" (fitted)" if row["network"] in raw["fitted_to"] else ""),
+            f"{row['measured_us'] / 1000:.2f}",
+            f"{row['predicted_us'] / 1000:.2f}",
+            f"{row['error']:+.1%}",
+            f"{row['macs_scaling_error']:+.1%}",
+        )
+        for row in raw["networks"]
+    ]
+    return section("A Pixel 1 (public logs)", "python benchmarks/pixel1_logs.py --data FOLDER", [head, *rows])
+
+
+def _share(part: Mapping[str, float] | None) -> str:
+    return "–" if part is None else f"{part['table']:.1%} ({part['in_place']:.1%})"
