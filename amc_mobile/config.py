@@ -65,7 +65,9 @@ class DataConfig(_Section):
 class DeviceConfig(_Section):
     """Where the network must be fast."""
 
-    name: str = Field("host", description="'host', 'cuda'; later a phone's alias, serial or HOST:PORT")
+    name: str = Field(
+        "host", description="'host', 'cuda', 'cuda:1', 'cuda-ort'; later a phone's alias, serial or HOST:PORT"
+    )
     threads: int = Field(1, ge=1, le=64)
     precision: Precision = Field("fp32", description="'int8': static QDQ, on CPUs; 'fp16', 'bf16': on GPUs")
     batch: int = Field(1, ge=1, description="images that run at once")

@@ -368,5 +368,6 @@ class TableCheck:
     error: float
     repaired: bool = False
     added: int = 0
+    drift: float = 1.0  # the original's time then / when the table was measured
     mape_before: float | None = None
     mape_after: float | None = None

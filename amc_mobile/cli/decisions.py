@@ -18,18 +18,25 @@ if TYPE_CHECKING:
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
     from amc_mobile.graph.traced import Channels
+    from amc_mobile.runs import RunFolder
     from amc_mobile.search.agents import Agent
 
 
 def search(session: Session, progress: Progress) -> None:
     """trials.jsonl and search.json: the policy that keeps the budgets and the accuracy."""
-    search_on(session, progress)
+    search_on(session, progress, session.folder)
+    write_front(session)
 
 
 def search_on(
-    session: Session, progress: Progress, *, context: Mapping[str, str] | None = None, agent: Agent | None = None
+    session: Session,
+    progress: Progress,
+    folder: RunFolder,
+    *,
+    context: Mapping[str, str] | None = None,
+    agent: Agent | None = None,
 ) -> None:
-    """The search of this run; by another agent, under a further name, where it is finished again."""
+    """The search of this run, in a folder; by another agent, under a further name, where it is finished again."""
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
@@ -42,11 +49,15 @@ def search_on(
         search_settings(session.config),
         budgets(session),
         seed=session.config.seed,
-        folder=session.folder,
+        folder=folder,
         progress=progress,
         context={"model": session.model_sha256, **(context or {})},
         agent=agent,
     )
+
+
+def write_front(session: Session) -> None:
+    """pareto.json: the trials that no other beats."""
     write_json(session.folder.pareto, front_of(session.folder, session.config))
 
 

@@ -79,7 +79,7 @@ def predictions_us(session: Session) -> tuple[float, float] | tuple[None, None]:
     from amc_mobile.profile.predict import original_us, predict_us
 
     table = session.table()
-    if table is None or table.device.key() != session.device.info().key():
+    if table is None or session.fine_grained or table.device.key() != session.device.info().key():
         return None, None
     network = session.traced.network
     return predict_us(table, network, session.policy().kept), original_us(table, network)

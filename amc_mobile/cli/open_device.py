@@ -50,7 +50,7 @@ def usable() -> tuple[list[DeviceInfo], dict[str, str]]:
     for name in _PRECISIONS:
         try:
             found.append(open_device(DeviceConfig(name=name)).info())
-        except DeviceError as error:
+        except (DeviceError, ImportError) as error:
             missing[name] = str(error)
     return found, missing
 

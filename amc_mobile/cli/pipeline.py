@@ -130,7 +130,7 @@ def _settling() -> Stage:
         settings=("profile.tolerance", "profile.repairs"),
         outputs=lambda folder: (folder.settled,),
         checkpoints=lambda folder: (settling.repair_checkpoint(folder.root),),
-        extras=lambda folder: settling.replaced_files(folder.root),
+        extras=lambda folder: settling.leftovers(folder.root),
     )
 
 
@@ -233,10 +233,15 @@ class Pipeline:
         ledger = Ledger(self.folder.stages)
         return ledger.finished(name, self._inputs[name]) and self._stage(name).complete(self.folder)
 
+    @property
+    def decided(self) -> str:
+        """The stage after which the trials are final: settling may search again and number them anew."""
+        return "settle" if any(stage.name == "settle" for stage in self.stages) else "search"
+
     def require(self, name: str) -> None:
         """Raises: RunFolderError if the stage is not done, with the command that does it."""
         if not self.finished(name):
-            verb = "search --out" if name == "search" else name
+            verb = "search --out" if name in ("search", "settle") else name
             raise RunFolderError(
                 f"{self.folder.root}: {name} is not done with the present settings; "
                 f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"

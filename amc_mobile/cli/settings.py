@@ -14,7 +14,13 @@ from amc_mobile import config as configuration
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
 
-_HARMLESS = ("out", "profile.force", "profile.max_error", "prune.point")  # change no file, or only which trial is cut
+_HARMLESS = (  # change no file, or only which trial is cut
+    "out",
+    "profile.force",
+    "profile.elsewhere",
+    "profile.max_error",
+    "prune.point",
+)
 _FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.table")  # these may name a file or folder
 
 

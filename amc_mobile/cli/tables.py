@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from amc_mobile.cli.console import note, print_json, print_table, progress_line,
 from amc_mobile.cli.forecast import campaign_size, profile_size
 from amc_mobile.cli.measuring import disturbed_rounds, measure_table, refused, told_rounds
 from amc_mobile.cost.table import LatencyTable
-from amc_mobile.errors import RunFolderError, TableError
+from amc_mobile.errors import ConfigError, DeviceError, RunFolderError, TableError, UnstableError
 from amc_mobile.report import wording as say
 from amc_mobile.types import DEVICE_KEY
 
@@ -54,6 +53,7 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
     key = f"{device.runtime.split()[0]}-{provider}-{device.precision}-t{device.threads}"
     network = Path(model).stem if Path(model).suffix == ".onnx" else model
     batch = f"-b{device.batch}" if device.batch > 1 else ""
+    batch += f"-{device.optimisation}" if device.optimisation in ("extended", "basic") else ""
     name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}{batch}")
     return (_ROOT / device.name if out is None else out) / f"{name}.json"
 
@@ -115,11 +115,20 @@ def validate_table(path: Path, model: str | None, networks: int, max_error: floa
     from amc_mobile.profile.variants import Variants
 
     table = LatencyTable.load(path)
-    device = open_device(_device_config(table.device))
+    try:
+        device = open_device(_device_config(table.device))
+    except DeviceError as error:
+        whose = f"{path} is of {table.device.name} ({table.device.model}), which is not here"
+        raise TableError(f"{whose}: {error}; --file-only measures nothing") from error
     here = device.info()
     table.require(here, table.model_sha256)  # before anything is exported
-    traced = trace_network(ModelConfig(name=model or table.model))
+    try:
+        traced = trace_network(ModelConfig(name=model or table.model))
+    except ConfigError as error:
+        raise TableError(f"{error}; say which network this table is of with --model") from error
     table.require(here, structure_sha256(traced.model))
+    if {group.name for group in traced.network.prunable()} != set(table.widths):
+        raise TableError(f"{path} was made with other layers pinned (--skip): its networks cannot be drawn again")
     rule = (float(table.evidence.get("min_keep_ratio", 0.2)), int(table.evidence.get("round_to", 8)))
     drawn = draw(traced.network, networks, seed, *rule)
     policies = {f"fresh {number}": policy for number, policy in enumerate(drawn)}
@@ -148,18 +157,29 @@ def validate_table(path: Path, model: str | None, networks: int, max_error: floa
             "clock today": f"{say.signed_percent(found.drift - 1)} beside the day of the table, taken out",
         }
         _print_lines(lines)
-    replace(table, validation=own).refuse(max_error)
+    _refuse_measured(own, max_error)
+
+
+def _refuse_measured(own: Validation, max_error: float) -> None:
+    if own.mape <= max_error:
+        return
+    message = f"the table is off by {own.mape:.1%} on fresh networks, allowed are {max_error:.1%}"
+    if own.noise_floor > max_error / 2:
+        raise UnstableError(f"{message}, and the clock itself varied by {own.noise_floor:.1%}: type `amc doctor`")
+    raise TableError(f"{message}: measure it anew with `amc profile`")
 
 
 def _device_config(device: DeviceInfo) -> DeviceConfig:
     """The settings under which the table's device is opened again."""
     from amc_mobile.config import DeviceConfig
 
+    told = device.details
     values = {
         "name": device.name,
         "threads": device.threads,
         "precision": device.precision,
         "batch": device.batch,
+        "cores": [int(core) for core in told["cores"].split(",")] if told.get("pinned") == "yes" else None,
         "optimisation": device.optimisation if device.optimisation in ("all", "extended", "basic") else "all",
     }
     return DeviceConfig.model_validate(values)

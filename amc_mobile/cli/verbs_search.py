@@ -57,6 +57,8 @@ def search(
     device: options.DeviceName = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
+    batch: options.Batch = None,
+    cores: options.Cores = None,
     out: options.Out = None,
     seed: options.Seed = None,
     pareto: Annotated[
@@ -114,6 +116,8 @@ def search(
             "device.name": device,
             "device.threads": threads,
             "device.precision": precision,
+            "device.batch": batch,
+            "device.cores": options.core_list(cores),
             "out": out,
             "seed": seed,
         },

@@ -28,7 +28,7 @@ def prune(run: options.Run, point: options.Point = None, json: options.Json = Fa
     from amc_mobile.cli.summary import show_network
 
     pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
-    pipeline.require("search")
+    pipeline.require("search" if point is None else pipeline.decided)
     pipeline.run(("settle", "prune", "finetune", "export"))
     show_network(pipeline.folder, json)
 
@@ -67,7 +67,7 @@ def export(
     from amc_mobile.errors import RunFolderError
 
     pipeline = open_pipeline(run, {"prune.point": point})
-    pipeline.require("finetune" if point is None else "search")
+    pipeline.require("finetune" if point is None else pipeline.decided)
     pipeline.run(("export",) if point is None else ("settle", "prune", "finetune", "export"))
     if out is not None:
         try:

@@ -19,6 +19,8 @@ from amc_mobile.cost.pricer import Pricer
 from amc_mobile.errors import TableError, UnstableError
 from amc_mobile.types import DEVICE_KEY, DeviceInfo, LayerKind, NetworkGraph, Policy
 
+_OPTIONS = ("precision", "threads", "batch")  # parts of the key that are options of the command line
+
 
 @dataclass(frozen=True, slots=True)
 class CarrierPoint:
@@ -139,6 +141,8 @@ class LatencyTable:
         """
         for name in () if elsewhere else DEVICE_KEY:
             mine, theirs = getattr(self.device, name), getattr(device, name)
+            if mine != theirs and name in _OPTIONS:
+                raise TableError(f"this table was measured with {name} {mine}, not {theirs}; type --{name} {mine}")
             if mine != theirs:
                 raise TableError(
                     f"this table was measured on another device: its {name} is {mine!r}, here it is {theirs!r}; "

@@ -3,7 +3,7 @@
 The JSON names the CSV's checksum and carries its own, so that damage is found; floats are written so that they come
 back bit for bit. `SCHEMA` counts up when the meaning of a field changes.
 
-Schema 1: the first one.
+Schema 1: the first one. Schema 2: laws of several forms, what the profiler adds to a node, steadiness by chunk, batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from amc_mobile.errors import TableError
 from amc_mobile.runs import plain, write_bytes, write_text
 from amc_mobile.types import DeviceInfo
 
-SCHEMA = 1
+SCHEMA = 2
 _COLUMNS = {
     "layer": "str",
     "node": "str",

@@ -184,7 +184,7 @@ class HostDevice:
     def _details(self) -> dict[str, str]:
         library = Path(onnxruntime_pybind11_state.__file__)
         return {
-            "layout": self._layout(),
+            **({"cold": "only the processor's caches are emptied"} if self._on_gpu else {"layout": self._layout()}),
             "clock": self._clock_name,
             "library": library.name,
             "library_sha256": hashlib.sha256(library.read_bytes()).hexdigest(),

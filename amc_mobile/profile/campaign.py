@@ -155,15 +155,16 @@ class Summary:
 def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
     """Medians over the steady chunks, corrected by the sentinel where that makes networks agree with themselves.
 
-    A chunk that never was steady counts as it was measured best, and is corrected in any case.
+    A network that was never timed in a steady chunk counts as it was in the one nearest to the level, corrected.
     """
     states = examine(plan, chunks)
     places = _used(chunks, states)
     used = [chunks[place] for place in places]
     reference = statistics.median(chunk.sentinel_us() for chunk in used)
     drifts = [chunk.sentinel_us() / reference for chunk in used]
-    factors = [drift if states[place].reason else 1.0 for place, drift in zip(places, drifts, strict=True)]
-    plain_times, corrected_times = _times(used, factors), _times(used, drifts)
+    unsteady = [bool(states[place].reason) for place in places]
+    factors = [drift if off else 1.0 for off, drift in zip(unsteady, drifts, strict=True)]
+    plain_times, corrected_times = _times(used, factors, unsteady), _times(used, drifts, unsteady)
     noise, corrected_noise = _noise(plain_times), _noise(corrected_times)
     corrected = corrected_noise < noise
     times = corrected_times if corrected else plain_times
@@ -181,23 +182,26 @@ def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
 
 
 def _used(chunks: Sequence[Chunk], states: Sequence[ChunkState]) -> list[int]:
-    """Of every slot the steady chunks; where there is none, the one nearest to the level."""
-    by_slot: dict[tuple[int, int], list[int]] = {}
-    for place, chunk in enumerate(chunks):
-        by_slot.setdefault(chunk.slot, []).append(place)
-    used = []
-    for places in by_slot.values():
-        steady = [place for place in places if not states[place].reason]
-        used += steady or [min(places, key=lambda place: abs(states[place].drift))]
+    """The steady chunks, and for networks that are in none of them the one nearest to the level."""
+    used = [place for place, state in enumerate(states) if not state.reason]
+    timed = {sample.label for place in used for sample in chunks[place].samples}
+    others = sorted((place for place in range(len(chunks)) if place not in used), key=lambda p: abs(states[p].drift))
+    for place in others:
+        labels = {sample.label for sample in chunks[place].samples}
+        if labels - timed:
+            used.append(place)
+            timed |= labels
     return sorted(used)
 
 
-def _times(chunks: Sequence[Chunk], factors: Sequence[float]) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {}
-    for chunk, factor in zip(chunks, factors, strict=True):
+def _times(chunks: Sequence[Chunk], factors: Sequence[float], unsteady: Sequence[bool]) -> dict[str, list[float]]:
+    """Each network's times divided by the chunks' factors; of steady chunks only, where it has been in one."""
+    steady: dict[str, list[float]] = {}
+    others: dict[str, list[float]] = {}
+    for chunk, factor, off in zip(chunks, factors, unsteady, strict=True):
         for sample in chunk.samples:
-            times.setdefault(sample.label, []).append(sample.median_us() / factor)
-    return times
+            (others if off else steady).setdefault(sample.label, []).append(sample.median_us() / factor)
+    return others | steady
 
 
 def _noise(times: Mapping[str, Sequence[float]]) -> float:

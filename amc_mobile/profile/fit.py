@@ -47,10 +47,20 @@ class Observations:
     clock_us: Floats  # (n,)
     rows_us: Mapping[RowKey, Floats]  # each (n,)
     fixed: int
+    together: tuple[int, ...] = ()  # (n,) networks of one number above 0 are left out at once: they are alike
 
     def random(self) -> range:
         """The places of the random carriers."""
         return range(self.fixed, len(self.policies))
+
+    def without(self, place: int) -> list[int]:
+        """The places of the others, less those that are too much like this one to be asked about it."""
+        alike = self.together[place] if self.together else 0
+        return [
+            other
+            for other in range(len(self.policies))
+            if other != place and (alike == 0 or self.together[other] != alike)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class Fitter:
         self._sums_us: Floats = np.sum(list(rows.values()), axis=0)
         self._nodes: Floats = np.sum([times > 0 for times in rows.values()], axis=0).astype(np.float64)
         layers = sum(times for key, times in rows.items() if not key.node)
-        if np.sum(layers) < 0.3 * np.sum(self._sums_us):
+        if not rows or np.sum(layers) < 0.3 * np.sum(self._sums_us):
             raise DeviceError(
                 f"the device's per-node times do not name the layers of {network.name}; type --method layers"
             )
@@ -215,11 +225,11 @@ def _less(times_us: Floats, added_us: float) -> Floats:
 
 def validate(network: NetworkGraph, seen: Observations, noise_floor: float) -> Validation:
     """How wrong the table is: each random carrier is predicted by laws, form and calibration made without it."""
-    fitter, everyone = Fitter(network, seen), range(len(seen.policies))
+    fitter = Fitter(network, seen)
     points, macs_points = [], []
     counts = np.array([macs(network, policy.kept) for policy in seen.policies], np.float64)
     for place in seen.random():
-        rest = [other for other in everyone if other != place]
+        rest = seen.without(place)
         clock = float(seen.clock_us[place])
         points.append(CarrierPoint(clock, float(fitter.predict(fitter.fit(rest), [place])[0])))
         macs_points.append(CarrierPoint(clock, float(calibrate(counts[rest], seen.clock_us[rest])(counts[place]))))

@@ -32,20 +32,25 @@ def observe(evidence: Mapping[str, Any]) -> tuple[Observations, float]:
     policies: dict[str, Policy] = {}
     clock: dict[str, float] = {}
     rows: dict[str, Mapping[Any, float]] = {}
+    together: list[int] = []
     for number, (plan, summary) in enumerate(campaigns):
         factor = reference / summary.clock_us[SENTINEL]
         for label, policy in plan.policies.items():
             name = label if number == 0 else f"{label} of campaign {number}"
             if label == SENTINEL and number > 0:
                 continue
+            together.append(number)
             policies[name], clock[name] = policy, factor * summary.clock_us[label]
             rows[name] = {key: factor * time for key, time in summary.rows_us.get(label, {}).items()}
     noise = statistics.fmean(summary.noise_floor for _plan, summary in campaigns)
-    return _observations(policies, clock, rows), noise
+    return _observations(policies, clock, rows, tuple(together)), noise
 
 
 def _observations(
-    policies: Mapping[str, Policy], clock_us: Mapping[str, float], rows_us: Mapping[str, Mapping[Any, float]]
+    policies: Mapping[str, Policy],
+    clock_us: Mapping[str, float],
+    rows_us: Mapping[str, Mapping[Any, float]],
+    together: tuple[int, ...],
 ) -> Observations:
     keys = dict.fromkeys(key for label in policies for key in rows_us.get(label, {}))
     return Observations(
@@ -53,6 +58,7 @@ def _observations(
         clock_us=np.array([clock_us[label] for label in policies]),
         rows_us={key: np.array([rows_us[label].get(key, 0.0) for label in policies]) for key in keys},
         fixed=2,
+        together=together,
     )
 
 

@@ -22,9 +22,12 @@ from amc_mobile.types import NetworkGraph
 
 
 def predict_us(table: LatencyTable, network: NetworkGraph, kept: Sequence[int]) -> float:
-    """End-to-end time in µs when group g keeps `kept[g]` channels; the table's price if it brings no laws."""
+    """End-to-end time in µs when group g keeps `kept[g]` channels; the table's price if it brings no laws.
+
+    The price too if the laws know other groups than this view of the network (layers pinned by --skip).
+    """
     law = table.evidence.get("law")
-    if not law:
+    if not law or {group.name for group in network.prunable()} != set(table.widths):
         return table.latency_us(network, kept)
     rows_us = sum(_row_us(network, row, kept) for row in law["rows"])
     return float(law["constant_us"]) + float(law["scale"]) * rows_us

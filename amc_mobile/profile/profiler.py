@@ -55,6 +55,8 @@ def profile(
     policies = _policies(traced, config.carriers, seed, min_keep_ratio, round_to)
     plan = Plan(policies, config.rounds, seed)
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
+    if config.method == "nodes" and not info.node_times:
+        raise DeviceError(f"{info.name} does not tell the times of nodes inside a network; type --method layers")
     method: Rows = "nodes" if config.method == "nodes" or (config.method == "auto" and info.node_times) else "layers"
     identity = {
         "campaign": 2,

@@ -22,7 +22,7 @@ from amc_mobile.report.outcome import (
 )
 from amc_mobile.report.reasons import ReasonRow, reason_rows
 from amc_mobile.report.searching import SearchFacts, search_facts
-from amc_mobile.report.settled import sentences
+from amc_mobile.report.settled import Settled, sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
@@ -92,10 +92,14 @@ def gather(folder: RunFolder) -> Facts:
         contest="" if search is None else contest(search, sources.config),
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
-        settled=tuple(sentences(sources.settled, _tolerance(sources))),
+        settled=tuple(sentences(_settled(sources), _tolerance(sources))),
         conditions=tuple(_conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
-        notes=(*_fine_grained_notes(sources), *verdict.honesty_notes(accuracy, search, speed, budget)),
+        notes=(
+            *_fine_grained_notes(sources),
+            *_precision_notes(device),
+            *verdict.honesty_notes(accuracy, search, speed, budget),
+        ),
         missing=tuple(_missing(sources)),
         commands=sources.summary.commands,
         config_text=sources.config_text,
@@ -111,6 +115,14 @@ def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetF
     return budgets[1:] if budgets and unlimited else budgets
 
 
+def _settled(sources: Sources) -> Settled | None:
+    """The checks, if they are of the network that the search in the folder chose."""
+    settled, search = sources.settled, sources.search
+    if settled is None or search is None or not settled.checks:
+        return settled
+    return settled if settled.checks[-1].kept == search.best.kept else None
+
+
 def _tolerance(sources: Sources) -> float:
     return ProfileConfig().tolerance if sources.config is None else sources.config.profile.tolerance
 
@@ -121,6 +133,14 @@ def _fine_grained_notes(sources: Sources) -> Iterator[str]:
             "Fine-grained pruning: MACs and parameters count the weights that are not zero. The network keeps its "
             "shape and its file its size, and ONNX Runtime computes with the zeros all the same: it is not faster. "
             "What profits are hardware and formats made for sparse weights."
+        )
+
+
+def _precision_notes(device: DeviceInfo | None) -> Iterator[str]:
+    if device is not None and device.precision != "fp32":
+        yield (
+            f"Times are those of {device.precision} networks; accuracies are those of the float networks, and so is "
+            "the ONNX file that ships."
         )
 
 

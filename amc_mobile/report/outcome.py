@@ -193,6 +193,8 @@ def budget_facts(sources: Sources) -> tuple[BudgetFacts, ...]:
 def _standing_of(sources: Sources, budget: Budget) -> BudgetFacts:
     metric, limit = budget.metric, budget.limit
     comparison = sources.comparison if metric == "latency_us" and not budget.device else None
+    if comparison is not None and sources.table is not None and sources.table.device.key() != comparison.device.key():
+        comparison = None  # the budget is of the table's device, which is not the one that was timed
     full = _cost(sources, budget, sources.network.full().kept)
     predicted = _cost(sources, budget, sources.kept)
     if comparison is not None and comparison.predicted_us is not None:

@@ -22,10 +22,10 @@ _LEAST_CHANGES = 8
 
 def from_trials(former: Sequence[Trial]) -> Agent:
     """The agent that finishes a search with these trials, which were in the order of their evaluation."""
-    ranked = sorted(former, key=lambda trial: trial.reward, reverse=True)
 
     def agent(problem: Problem) -> None:
-        best_of = {trial.agent: trial for trial in reversed(ranked) if trial.agent != "ddpg"}  # of each agent, the best
+        ranked = sorted(former, key=problem.goal.merit, reverse=True)
+        best_of = {trial.agent: trial for trial in reversed(ranked)}  # of each agent, the best
         for name in sorted(best_of):
             _bring(problem, best_of[name], name)
         for trial in ranked[:_FORMER]:

@@ -88,6 +88,47 @@ def test_a_killed_repair_goes_on_where_it_was(amc, device, tiny, tmp_path, kille
     assert not list(folder.glob("settle.partial*"))
 
 
+@pytest.mark.parametrize("killed_after", [0, 1, 5, 12])
+def test_a_killed_second_search_goes_on_where_it_was(amc, device, tiny, tmp_path, monkeypatch, killed_after):
+    """Killed while it evaluates: the first search's files stay in place until the second is finished."""
+    from amc_mobile.search import again
+
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    left, bring = [killed_after], again._bring
+
+    def dying(*arguments):
+        if left[0] == 0:
+            left[0] = -1
+            raise KeyboardInterrupt
+        left[0] -= 1
+        bring(*arguments)
+
+    monkeypatch.setattr(again, "_bring", dying)
+    first = amc("search", "--config", config, "--out", folder)
+    assert first.code == 130, first.err
+    assert (folder / "search.json").is_file() and (folder / "trials.jsonl").is_file()
+    second = amc("search", "--config", config, "--out", folder)
+    assert second.code == 0, second.err
+    checks = settled(folder)["checks"]
+    assert checks[0]["repaired"] and not checks[-1]["repaired"]
+    assert checks[0]["mape_before"] != checks[0]["mape_after"]
+    assert json.loads((folder / "search.json").read_text())["best"]["kept"] == checks[-1]["kept"]
+    assert not list((folder / "again").glob("*"))
+
+
+def test_another_mood_of_the_device_repairs_nothing(amc, device, tiny, tmp_path):
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    _profile_first(amc, config, folder)
+    device.factor, device.drift = 1.12, lambda _seconds: 1.3
+    answer = amc("search", "--config", config, "--out", folder)
+    assert answer.code == 0, answer.err
+    (check,) = settled(folder)["checks"]
+    assert check["drift"] == pytest.approx(1.3, rel=0.02) and not check["repaired"]
+    assert "+30% off the table's" in answer.err
+
+
 def _profile_first(amc, config, folder) -> None:
     """The table, made while the device still is what it was."""
     from amc_mobile import config as configuration

@@ -143,7 +143,7 @@ def test_measuring_again_has_an_end():
     device = AnalyticDevice(drift=lambda seconds: 1.0 + 50 * seconds)
     table = made(residual_network, device)
     assert device.calls == 16
-    assert {part[:2] for part in steadiness(table) if part[3]} == {(r, c) for r in range(2) for c in range(4)}
+    assert set(table.evidence["measured_us"]) == set(table.evidence["networks"])
 
 
 def test_a_mood_that_never_came_back_is_corrected():
