@@ -22,7 +22,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from amc_mobile.device import machine
-from amc_mobile.device.node_times import middle_mean, with_unique_names
+from amc_mobile.device.node_times import middle_mean, name_uniquely
 from amc_mobile.device.protocol import Progress
 from amc_mobile.device.rounds import Record, in_rounds, most_time_s
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
@@ -111,7 +111,8 @@ class TorchDevice:
 
     def _measure(self, job: TimingJob, protocol: TimingProtocol, record: Record) -> None:
         try:
-            model = with_unique_names(onnx.load_from_string(job.model))
+            model = onnx.load_from_string(job.model)
+            name_uniquely(model)
             before = self._flush if protocol.cold else None
             runner = self._open(model)
             if self._graphs and not runner.captured:

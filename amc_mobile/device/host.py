@@ -26,7 +26,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from amc_mobile.device import machine
-from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile, with_unique_names
+from amc_mobile.device.node_times import Node, name_uniquely, node_times, original_outputs, parse_profile
 from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
 from amc_mobile.device.rounds import Record, in_rounds, most_time_s
@@ -87,6 +87,7 @@ class HostDevice:
         self.cores = None if cores is None else tuple(cores)
         self._clock, self._clock_name = choose_clock(0 if self._on_gpu else threads)
         self._nodes: dict[str, Mapping[str, Node]] = {}  # the optimised graph of each network profiled so far
+        self._as_they_are: set[str] = set()  # those of them whose nodes all have a name of their own
 
     def info(self) -> DeviceInfo:
         """This machine and its ONNX Runtime."""
@@ -147,14 +148,16 @@ class HostDevice:
             options = self._options()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
+            original = None if key in self._as_they_are else onnx.load_from_string(model)
+            named = model if original is None or not name_uniquely(original) else original.SerializeToString()
             if key not in self._nodes:
                 options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-            original = with_unique_names(onnx.load_from_string(model))
-            runner = Runner(original.SerializeToString(), options, self._clock)
+            runner = Runner(named, options, self._clock)
             runner.times_us(protocol.profile_warmups + protocol.profile_runs, most_s=most_time_s(protocol))
             text = Path(runner.session.end_profiling()).read_text(encoding="utf-8")
-            if key not in self._nodes:
+            if original is not None and key not in self._nodes:
                 self._nodes[key] = original_outputs(original, onnx.load(options.optimized_model_filepath))
+                self._as_they_are |= {key} if named is model else set()
         return node_times(parse_profile(text, protocol.profile_warmups), self._nodes[key])
 
     def _options(self) -> onnxruntime.SessionOptions:

@@ -108,13 +108,14 @@ def node_times(medians: Mapping[str, tuple[str, float]], nodes: Mapping[str, Nod
     )
 
 
-def with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model if every node has a name of its own; else every node is named after what it writes.
+def name_uniquely(model: onnx.ModelProto) -> bool:
+    """Names every node after what it writes, unless each has a name of its own; answers whether that was needed.
 
-    The profiler tells nodes apart by their names only. Changes `model`.
+    The profiler tells nodes apart by their names only.
     """
     names = [node.name for node in model.graph.node]
-    if "" in names or len(set(names)) < len(names):
-        for node in model.graph.node:
-            node.name = next((name for name in node.output if name), node.name)
-    return model
+    if "" not in names and len(set(names)) == len(names):
+        return False
+    for node in model.graph.node:
+        node.name = next((name for name in node.output if name), node.name)
+    return True

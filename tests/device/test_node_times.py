@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile, with_unique_names
+from amc_mobile.device.node_times import Node, name_uniquely, node_times, original_outputs, parse_profile
 from amc_mobile.errors import DeviceError
 
 
@@ -74,6 +74,9 @@ def test_times_are_joined_to_tensors():
 
 
 def test_nodes_get_names_only_where_they_need_them():
-    assert with_unique_names(model(*ORIGINAL.graph.node)).graph.node[0].name == "conv_a"
+    own = model(*ORIGINAL.graph.node)
+    assert not name_uniquely(own)
+    assert own.graph.node[0].name == "conv_a"
     same = model(node("n", "Relu", "x", "a"), node("n", "Relu", "a", "y"))
-    assert [one.name for one in with_unique_names(same).graph.node] == ["a", "y"]
+    assert name_uniquely(same)
+    assert [one.name for one in same.graph.node] == ["a", "y"]
