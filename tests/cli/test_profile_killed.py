@@ -66,8 +66,10 @@ def test_kill_9_loses_nothing_that_was_measured(tmp_path):
     assert not partial.exists()
 
 
-@pytest.mark.skipif(machine.foreign_load() is None, reason="this system does not tell how busy other programs are")
 def test_a_round_beside_busy_loops_is_noticed(tmp_path):
+    before = machine.foreign_load(1.0)
+    if before is None or before > 0.3:
+        pytest.skip(f"other programs keep {before} cores busy already: busy loops would not stand out")
     partial = tmp_path / ".t.partial"
     process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
