@@ -371,3 +371,8 @@ class TableCheck:
     drift: float = 1.0  # the original's time then / when the table was measured
     mape_before: float | None = None
     mape_after: float | None = None
+
+    @property
+    def other_clock(self) -> bool:
+        """Whether the device was not in the mood in which the table was measured: the table cannot be judged then."""
+        return abs(self.drift - 1.0) > 0.1

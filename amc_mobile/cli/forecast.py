@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.cli.pipeline import Pipeline
-from amc_mobile.profile.campaign import CHUNK
+from amc_mobile.profile.campaign import SENTINEL, Plan
 from amc_mobile.runs import RunFolder, read_trials
+from amc_mobile.types import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def campaign_size(profile: ProfileConfig) -> dict[str, float]:
 
     Minutes are those of networks that take up to 20 ms; slower ones take up to four times as long.
     """
-    networks = profile.carriers + 2  # with the full and the smallest one
-    measurements = profile.rounds * (networks - 1 + math.ceil((networks - 1) / CHUNK))
+    labels = [SENTINEL, "smallest", *map(str, range(profile.carriers))]
+    networks, measurements = len(labels), Plan(dict.fromkeys(labels, Policy(())), profile.rounds, 0).steps()
     minutes = measurements * (profile.min_time_s + _AROUND_S) / 60
     return {"networks": networks, "rounds": profile.rounds, "measurements": measurements, "minutes": round(minutes, 1)}

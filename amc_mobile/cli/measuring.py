@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 
 def measure_table(
-    traced: TracedGraph,
-    device: Device,
-    config: RunConfig,
-    path: Path,
-    checkpoint: Path,
-    progress: Progress,
-    watch: Watch | None = None,
+    traced: TracedGraph, device: Device, config: RunConfig, path: Path, checkpoint: Path, progress: Progress
 ) -> None:
     """Writes the table to `path`. An interrupted measurement goes on from the checkpoint.
 
@@ -46,7 +40,7 @@ def measure_table(
         min_keep_ratio=config.profile_widths().min_keep_ratio,
         round_to=config.profile_widths().round_to,
         progress=progress,
-        watch=watch or told_rounds(),
+        watch=told_rounds(),
         checkpoint=checkpoint,
     )
     for reason in disturbances(table):

@@ -49,10 +49,17 @@ def usable() -> tuple[list[DeviceInfo], dict[str, str]]:
     found, missing = [], {}
     for name in _PRECISIONS:
         try:
-            found.append(open_device(DeviceConfig(name=name)).info())
+            first = open_device(DeviceConfig(name=name)).info()
+            found += _gpus() if name == _CUDA else [first]
         except (DeviceError, ImportError) as error:
             missing[name] = str(error)
     return found, missing
+
+
+def _gpus() -> list[DeviceInfo]:
+    from amc_mobile.device.gpu import describe
+
+    return describe()
 
 
 def check_device(config: DeviceConfig) -> None:

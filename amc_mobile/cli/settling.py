@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _ROUNDS = 7  # in which the chosen network and the original are timed
 _NEIGHBOURS = 3  # networks near the chosen one that are timed with it
-_OTHER_CLOCK = 0.1  # beyond this the device is not in the mood in which the table was measured
 _ATTEMPTS = 50  # to draw them; a small network may have fewer
 _CHANGED = 0.3  # of a neighbour's groups
 
@@ -66,7 +65,7 @@ def repair_checkpoint(root: Path) -> Path:
 def _good_enough(checks: list[TableCheck], tolerance: float, repairs: int) -> bool:
     """Whether nothing is to be repaired: the table is right, was repaired often, or cannot be judged on this clock."""
     last = checks[-1]
-    if abs(last.drift - 1.0) > _OTHER_CLOCK:
+    if last.other_clock:
         off = f"the clock is {last.drift - 1:+.0%} off the table's"
         note(f"    settle  {off}: the table is left as it is; see `amc doctor`")
         return True

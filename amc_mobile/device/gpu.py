@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -24,7 +24,7 @@ from torch import Tensor
 from amc_mobile.device import machine
 from amc_mobile.device.node_times import middle_mean, name_uniquely
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Record, in_rounds, most_time_s
+from amc_mobile.device.rounds import Record, most_time_s, timed
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
 from amc_mobile.device.torch_runner import Action, TorchRunner
 from amc_mobile.errors import DeviceError, GraphError, first_line
@@ -101,15 +101,11 @@ class TorchDevice:
 
         Raises: DeviceError if a model does not load, does not run, or does not fit into the GPU's memory.
         """
-        records = [Record() for _ in jobs]
-        conditions, meter = self.conditions(), machine.LoadMeter()
+        conditions = self.conditions()
         with self._current():
-            for index in in_rounds(jobs, protocol, progress):
-                self._measure(jobs[index], protocol, records[index])
-        conditions = replace(conditions, load=meter.foreign())  # while it was measured, not only before
-        return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
+            return timed(jobs, protocol, progress, conditions, partial(self._measure, protocol))
 
-    def _measure(self, job: TimingJob, protocol: TimingProtocol, record: Record) -> None:
+    def _measure(self, protocol: TimingProtocol, job: TimingJob, record: Record) -> None:
         try:
             model = onnx.load_from_string(job.model)
             name_uniquely(model)

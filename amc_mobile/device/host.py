@@ -16,8 +16,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from amc_mobile.device import machine
 from amc_mobile.device.node_times import Node, name_uniquely, node_times, original_outputs, parse_profile
 from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Record, in_rounds, most_time_s
+from amc_mobile.device.rounds import Record, most_time_s, timed
 from amc_mobile.errors import DeviceError
 from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, TimingJob, TimingProtocol
 
@@ -116,15 +115,11 @@ class HostDevice:
 
         Raises: DeviceError if a model does not load or does not run.
         """
-        records = [Record() for _ in jobs]
-        conditions, meter = self.conditions(), machine.LoadMeter()
+        conditions = self.conditions()
         with self._pinned():
-            for index in in_rounds(jobs, protocol, progress):
-                self._measure(jobs[index], protocol, records[index])
-        conditions = replace(conditions, load=meter.foreign())  # while it was measured, not only before
-        return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
+            return timed(jobs, protocol, progress, conditions, partial(self._measure, protocol))
 
-    def _measure(self, job: TimingJob, protocol: TimingProtocol, record: Record) -> None:
+    def _measure(self, protocol: TimingProtocol, job: TimingJob, record: Record) -> None:
         try:
             runner = Runner(job.model, self._options(), self._clock, self.provider)
             before = machine.empty_caches if protocol.cold else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from amc_mobile.device.rounds import FEWEST
+from amc_mobile.device.rounds import repeated
 from amc_mobile.errors import DeviceError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -55,29 +54,21 @@ class Runner:
     ) -> tuple[float, ...]:
         """Times in µs of at least `runs` runs that take at least `min_time_s`, `before` each something untimed.
 
-        Where they would take longer than `most_s`, there are fewer. No garbage is collected meanwhile.
+        Where they would take longer than `most_s`, there are fewer.
         """
         run, clock, binding = self.session.run_with_iobinding, self._clock_ns, self._binding
         wait = binding.synchronize_outputs if self._on_gpu else None
-        times_ns: list[int] = []
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            begin = time.perf_counter()
-            while len(times_ns) < runs or time.perf_counter() - begin < min_time_s:
-                if len(times_ns) >= FEWEST and time.perf_counter() - begin >= most_s:
-                    break
-                if before is not None:
-                    before()
-                start = clock()
-                run(binding)
-                if wait is not None:
-                    wait()
-                times_ns.append(clock() - start)
-        finally:
-            if collecting:
-                gc.enable()
-        return tuple(value / 1000 for value in times_ns)
+
+        def once() -> float:
+            if before is not None:
+                before()
+            start = clock()
+            run(binding)
+            if wait is not None:
+                wait()
+            return (clock() - start) / 1000
+
+        return repeated(once, runs, min_time_s, most_s)
 
 
 def choose_clock(threads: int) -> tuple[Callable[[], int], str]:

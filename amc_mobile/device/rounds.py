@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from amc_mobile.device.machine import LoadMeter
 from amc_mobile.device.protocol import Progress
 from amc_mobile.types import Conditions, Measurement, NodeTime, TimingJob, TimingProtocol
 
-FEWEST = 15  # runs that a slow network has in any case
+_FEWEST = 15  # runs that a slow network has in any case
 _LONG = 2.0  # times the least time: runs that take longer are fewer
 
 
@@ -50,3 +54,40 @@ def in_rounds(jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Pro
             yield int(index)
     if progress is not None:
         progress(total, total, "timed")
+
+
+def timed(
+    jobs: Sequence[TimingJob],
+    protocol: TimingProtocol,
+    progress: Progress | None,
+    conditions: Conditions,
+    measure: Callable[[TimingJob, Record], None],
+) -> list[Measurement]:
+    """Measures the jobs round by round, and answers in their order, with the load of all that time."""
+    records, meter = [Record() for _ in jobs], LoadMeter()
+    for index in in_rounds(jobs, protocol, progress):
+        measure(jobs[index], records[index])
+    conditions = replace(conditions, load=meter.foreign())
+    return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
+
+
+def repeated(
+    once: Callable[[], float], runs: int, min_time_s: float = 0.0, most_s: float = math.inf
+) -> tuple[float, ...]:
+    """What `once` says at least `runs` times and for at least `min_time_s`. No garbage is collected meanwhile.
+
+    Where that would take longer than `most_s` it is asked less often, 15 times at least.
+    """
+    values: list[float] = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        while len(values) < runs or time.perf_counter() - begin < min_time_s:
+            if len(values) >= _FEWEST and time.perf_counter() - begin >= most_s:
+                break
+            values.append(once())
+    finally:
+        if collecting:
+            gc.enable()
+    return tuple(values)

@@ -7,7 +7,6 @@ run it. Node times come from a session of their own without a graph: the kernels
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import statistics
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch._C._autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 
-from amc_mobile.device.rounds import FEWEST
+from amc_mobile.device.rounds import repeated
 from amc_mobile.device.torch_graph import TorchGraph
 from amc_mobile.errors import DeviceError, GraphError
 
@@ -81,19 +80,7 @@ class TorchRunner:
 
         Where they would take longer than `most_s`, there are fewer. No garbage is collected meanwhile.
         """
-        times_us: list[float] = []
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            begin = time.perf_counter()
-            while len(times_us) < runs or time.perf_counter() - begin < min_time_s:
-                if len(times_us) >= FEWEST and time.perf_counter() - begin >= most_s:
-                    break
-                times_us.append(self._time_us(before))
-        finally:
-            if collecting:
-                gc.enable()
-        return tuple(times_us)
+        return repeated(lambda: self._time_us(before), runs, min_time_s, most_s)
 
     def node_times_us(self, warmups: int, runs: int, before: Action | None = None) -> list[list[float]]:
         """For every node of the graph, in its order, its time in µs in each run: that of its kernels on a GPU.

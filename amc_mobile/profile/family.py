@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_mobile.profile.law import Calibration, Floats, Form, Ints, RowLaw, RowShape, in_blocks, solve
+from amc_mobile.profile.law import SIMPLER, Calibration, Floats, Form, Ints, RowLaw, RowShape, in_blocks, solve
 from amc_mobile.profile.mapping import RowKey
 
 _BLOCKS = tuple(Form(block) for block in (1, 4, 8, 16, 32))  # the simplest first
-_SIMPLER = 1.02  # a form must predict this much better than a simpler one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def _laws(family: Sequence[Relative], clock_us: Floats) -> dict[RowKey, RowLaw]:
     everyone = np.arange(len(clock_us))
     form, least = _BLOCKS[0], np.inf
     for tried in _BLOCKS if len(everyone) > 1 else ():
-        if (error := _error(family, tried, clock_us)) * _SIMPLER < least:
+        if (error := _error(family, tried, clock_us)) * SIMPLER < least:
             form, least = tried, error
     return _fit(family, form, clock_us, everyone)
 

@@ -14,6 +14,7 @@ from amc_mobile.errors import DeviceError
 from amc_mobile.profile.family import Relative, family_laws, proportion
 from amc_mobile.profile.law import (
     FORMS,
+    SIMPLER,
     Calibration,
     Floats,
     Form,
@@ -32,7 +33,6 @@ from amc_mobile.types import NetworkGraph, Policy
 _FOLDS = 6  # of the cross-validation that chooses the form of each law
 _DETERMINED = 5  # networks that a law of four coefficients needs; with fewer, layers of a kind share theirs
 _TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
-_SIMPLER = 1.02  # a form must predict this much better than a simpler one
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Fitter:
         for form in pool.columns:
             if not admissible(pool.shape, form, pool.ins[:, at].ravel(), pool.outs[:, at].ravel()):
                 continue
-            if (error := self._fold_error(pool, form, times_us, at)) * _SIMPLER < least:
+            if (error := self._fold_error(pool, form, times_us, at)) * SIMPLER < least:
                 chosen, least = form, error
         return chosen
 

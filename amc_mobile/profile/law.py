@@ -32,9 +32,8 @@ _LEAST_THIN = 3  # measured times that a law of thin layers needs, and that of t
 _RARELY = 5  # layers so many times wider than one set are hardly ever cut down to one
 _LEAST_BROKEN = 2  # measured times of each kind of set that "free" sets need
 _SET = 4  # blocks of output channels that a kernel takes at once
-
-
 _BROKEN: tuple[Sets, ...] = ("free", "whole")
+SIMPLER = 1.02  # a form must predict this much better than a simpler one
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def sentences(settled: Settled | None, tolerance: float) -> Iterator[str]:
                 f"{say.percent(check.mape_before)}, now {say.percent(check.mape_after)}). The search was finished on "
                 "the repaired table."
             )
-        elif abs(check.error) > tolerance and abs(check.drift - 1.0) > 0.1:
+        elif abs(check.error) > tolerance and check.other_clock:
             yield (
                 f"The original's own time had changed by {say.signed_percent(check.drift - 1.0)} since the table was "
                 "measured: the device was in another mood, and the table was left as it is."
