@@ -20,13 +20,15 @@ def latency_results(raw: Mapping[str, Any]) -> str:
 def table_error(raw: Mapping[str, Any]) -> str:
     """Held-out networks against the clock, one row for each network and number of threads."""
     head = (
-        "network", "threads", "mean error", "largest", "bias", "within 5 %", "clock's noise", "MACs alone",
+        "network", "threads", "carriers x rounds", "mean error", "largest", "bias", "within 5 %", "clock's noise",
+        "MACs alone",
         "leave one out", "prices", "measured in, s", "stem", "depthwise", "classifier",
     )  # fmt: skip
     rows = [
         (
             row["network"],
             str(row["threads"]),
+            f"{row['carriers']} x {row['rounds']}",
             f"{row['mape']:.2%}",
             f"{row['max']:.1%}",
             f"{row['bias']:+.1%}",
@@ -47,7 +49,7 @@ def table_error(raw: Mapping[str, Any]) -> str:
         f"{pooled['within5']:.1%} within 5 %. Held-out networks are drawn by other samplers than the carriers'; "
         '"MACs alone" is the best line through the carriers\' MACs; "prices" are what a search pays, which never fall '
         "with a width; the last three columns are the layers' shares of the full network, by the table and (in "
-        "brackets) by the runtime's profiler in place.\n"
+        "brackets) by the runtime's profiler in place, in the table's own campaign.\n"
     )
 
 

@@ -6,7 +6,7 @@
 For each network and number of threads a table is measured as `amc profile` does, then 24 held-out networks
 (held_out.py) are timed in two interleaved rounds and compared with the table's word. Errors are predicted /
 measured - 1, as fractions. Weights are random: they do not change the time. It takes about an hour, and resumes:
-finished measurements lie in --work, raw results in raw/table_error.json.
+finished measurements lie in --work. Rows may be measured one by one: raw/table_error.json keeps the others.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
 from amc_mobile.graph.traced import TracedGraph
 from amc_mobile.models.zoo import find, load_module
-from amc_mobile.profile.campaign import DRIFT
-from amc_mobile.profile.fit import errors_of
 from amc_mobile.profile.holdout import HeldOut, hold_out
-from amc_mobile.profile.predict import original_us
+from amc_mobile.profile.observed import observe
 from amc_mobile.profile.profiler import profile
 from amc_mobile.profile.variants import Variants
-from amc_mobile.runs import plain, write_json
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.runs import plain, read_json, write_json
+from amc_mobile.types import NetworkGraph
 
 HERE = Path(__file__).parent
 NETWORKS = {
@@ -46,7 +44,6 @@ NETWORKS = {
     "resnet56": 32,
 }  # and the side of their images
 HELD_OUT_ROUNDS = 2  # each of the 24 is timed so often
-TRIES = 12  # to find the device in the mood of the table, before the layers' shares are compared
 GRID = {"seed": 0, "min_keep_ratio": 0.2, "round_to": 8}
 
 
@@ -54,15 +51,32 @@ def main() -> None:
     """Measures what is not measured yet, writes the raw results and prints the table of errors."""
     arguments = _arguments()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[dict[str, Any]] = []
+    others = kept(arguments.out)
     for name in arguments.networks.split(","):
         traced = traced_network(name, NETWORKS[name])
         for threads in map(int, arguments.threads.split(",")):
             results.append(one(traced, name, threads, arguments))
-            found = summary(results)
-            write_json(arguments.out, {**found, "raw": [result["raw"] for result in results]})
+            everything = list({**others, **{key_of(result): result for result in results}}.values())
+            everything.sort(key=key_of)
+            write_json(arguments.out, {**summary(everything), "raw": [result["raw"] for result in everything]})
             print(in_words(results[-1]["row"]), file=sys.stderr, flush=True)
+    found = summary(results)
     print(json.dumps(found) if arguments.json else "\n".join(map(in_words, [*found["rows"], found["pooled"]])))
+
+
+def kept(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    """The rows that an earlier run left in the raw file, by network and threads."""
+    if not path.is_file():
+        return {}
+    stored = read_json(path)
+    rows = [{"row": row, "raw": raw} for row, raw in zip(stored["rows"], stored["raw"], strict=True)]
+    return {key_of(row): row for row in rows}
+
+
+def key_of(result: dict[str, Any]) -> tuple[int, int]:
+    """Which row it is, in the order of the table."""
+    return list(NETWORKS).index(result["row"]["network"]), result["row"]["threads"]
 
 
 def traced_network(name: str, side: int) -> TracedGraph:
@@ -111,43 +125,33 @@ def one(traced: TracedGraph, name: str, threads: int, arguments: argparse.Namesp
         "leave_one_out_mape": table.validation.mape,
         "price_mape": found.price_mape,
         "drift": found.drift - 1.0,
-        "shares": shares(traced, table, device),
+        "shares": shares(traced.network, table),
     }
-    return {"row": row, "errors": errors_of(own.points).tolist(), "raw": _raw(row, found, table)}
+    return {"row": row, "raw": _raw(row, found, table)}
 
 
-def shares(traced: TracedGraph, table: LatencyTable, device: HostDevice) -> dict[str, dict[str, float]]:
+def shares(network: NetworkGraph, table: LatencyTable) -> dict[str, dict[str, float]]:
     """Share of the stem, the depthwise layers and the classifier in the full network: by the table, and in place.
 
-    In place is the runtime's profiler, less what it adds to every node by the table's own account.
+    In place is what the runtime's profiler said of the full network in the table's own campaign, less what it adds to
+    every node by the table's account: on another day the device may be in another mood, and shares are others.
     """
-    variants, layers = Variants(traced, device.info()), traced.network.layers
-    protocol = TimingProtocol(rounds=3, warmups=3, runs=10, min_time_s=0.1, profile_runs=50)
-    job = TimingJob("full", variants.model(traced.network.full()), profile=True)
-    wanted_us = original_us(table, traced.network)
-    tries = []  # the device should be in the mood of the table
-    for _ in range(TRIES):
-        tries.append(device.time_models([job], protocol)[0])
-        if abs(tries[-1].median_us() / wanted_us - 1.0) <= DRIFT:
-            break
-        time.sleep(5)
-    best = min(tries, key=lambda one: abs(one.median_us() / wanted_us - 1.0))
-    rows = variants.rows(best.nodes)
-    added_us = table.evidence["law"]["profiler_us_per_node"]
-    rows = {key: [max(time - added_us, 0.0) for time in times] for key, times in rows.items()}
+    seen, added_us = observe(table.evidence)[0], table.evidence["law"]["profiler_us_per_node"]
+    full = seen.policies.index(network.full())
     in_place = {
-        layer.name: sum(float(np.median(rows[key])) for key in rows if key.layer == layer.name) for layer in layers
+        layer.name: sum(max(us[full] - added_us, 0.0) for key, us in seen.rows_us.items() if key.layer == layer.name)
+        for layer in network.layers
     }
-    priced = {layer.name: table.layer_us(layer.name, layer.in_channels, layer.out_channels) for layer in layers}
+    priced = {layer.name: table.layer_us(layer.name, layer.in_channels, layer.out_channels) for layer in network.layers}
     parts = {
-        "stem": [layers[0].name],
-        "depthwise": [layer.name for layer in layers if layer.kind == "depthwise"],
-        "classifier": [layers[-1].name],
+        "stem": [network.layers[0].name],
+        "depthwise": [layer.name for layer in network.layers if layer.kind == "depthwise"],
+        "classifier": [network.layers[-1].name],
     }
     return {
         part: {
             "table": sum(priced[name] for name in names) / sum(priced.values()),
-            "in_place": sum(in_place[name] for name in names) / sum(in_place.values()),
+            "in_place": float(sum(in_place[name] for name in names) / sum(in_place.values())),
         }
         for part, names in parts.items()
         if names
@@ -156,7 +160,8 @@ def shares(traced: TracedGraph, table: LatencyTable, device: HostDevice) -> dict
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     """All rows, and the errors of all held-out networks together."""
-    errors = np.abs(np.concatenate([result["errors"] for result in results]))
+    points = [point for result in results for point in result["raw"]["held_out"]]
+    errors = np.abs([point["predicted_us"] / point["measured_us"] - 1.0 for point in points])
     pooled = {"mape": float(errors.mean()), "within5": float((errors <= 0.05).mean()), "networks": len(errors)}
     return {"rows": [result["row"] for result in results], "pooled": pooled}
 
