@@ -223,11 +223,21 @@ class TimingProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """How one session began: what a user waits for before the first answer, and the memory that it took."""
+
+    load_us: float  # creating the session, graph optimisation included; wall clock
+    first_run_us: float  # the first run in it; wall clock
+    peak_bytes: int | None = None  # most memory that the process held at a time; None where it cannot be told
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """Raw end-to-end times of one model, round by round; statistics are computed on read.
 
     `values_us[r]` are the timed runs of round r, `warmups_us[r]` the discarded ones before them. `nodes` are
-    the per-node times of the profiling sessions, empty if none were asked for.
+    the per-node times of the profiling sessions, empty if none were asked for. `starts[r]` and `states[r]`, where the
+    device tells them, say how the session of round r began and how the device felt at the end of it.
     """
 
     label: str
@@ -235,6 +245,8 @@ class Measurement:
     warmups_us: tuple[tuple[float, ...], ...]
     nodes: tuple[NodeTime, ...]
     conditions: Conditions
+    starts: tuple[Start, ...] = ()
+    states: tuple[Conditions, ...] = ()
 
     def round_medians_us(self) -> tuple[float, ...]:
         """Median time of each round, µs."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from amc_mobile.errors import DeviceError
 from amc_mobile.types import Conditions, DeviceInfo, Measurement, TimingJob, TimingProtocol
 
 Progress = Callable[[int, int, str], None]  # (done, total, what): for a progress line with an estimate
+
+
+class ModelsFailed(DeviceError):
+    """Some of the models do not load or run, or take the runtime down with them; those of the others are kept.
+
+    `reasons` says by label why, `measured` holds what the other jobs gave, by label.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str], measured: Mapping[str, Measurement]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+        self.measured = measured
 
 
 class Device(Protocol):
@@ -29,6 +42,6 @@ class Device(Protocol):
         A campaign hands in the same models again and again: a device that must be sent them keeps what it has got.
         Node times name the tensors of the model as it was handed in, as far as the runtime lets them be traced back.
 
-        Raises: DeviceError if a model does not load or the device is lost.
+        Raises: DeviceError if a model does not load or the device is lost; ModelsFailed where the others were timed.
         """
         ...
