@@ -243,6 +243,7 @@ class BenchConfig(_Section):
     warmups: int = Field(10, ge=1)
     runs: int = Field(50, ge=5)
     min_time_s: float = Field(0.5, ge=0.0)
+    int8: bool = Field(True, description="also time the pruned network in int8, where the device computes float32")
 
 
 class RunConfig(_Section):

@@ -7,8 +7,10 @@ A file is written beside its final name and renamed, so that a reader (or a resu
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +50,18 @@ class RunFolder:
         self.stages = root / "stages.json"  # which stage is finished, and from which inputs
         self.parity = root / "parity.json"  # how far PyTorch and ONNX Runtime differ, for each exported network
 
+    @property
+    def devices(self) -> Path:
+        """The folder of the comparisons on further devices: one file each, as comparison.json."""
+        return self.root / "devices"
+
+    def device_comparison(self, name: str) -> Path:
+        """The comparison on a further device, whose name may be anything: "192.168.1.5:5555" is 192.168.1.5_5555.json.
+
+        A name that no file can have is shortened to one, with a part of its hash.
+        """
+        return self.devices / f"{_slug(name)}.json"
+
     def create(self) -> RunFolder:
         """Makes the folder and checks that it can be written. Raises: RunFolderError."""
         try:
@@ -62,7 +76,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Removes what a process left that was killed while it wrote. Call it under the folder's lock."""
-        for torn in self.root.glob(".*.tmp"):
+        for torn in [*self.root.glob(".*.tmp"), *self.devices.glob(".*.tmp")]:
             torn.unlink(missing_ok=True)
 
     def require(self, path: Path, stage: str) -> Path:
@@ -70,6 +84,14 @@ class RunFolder:
         if not path.is_file():
             raise RunFolderError(f"{self.root} has no {path.name} yet; type `amc {stage}` first")
         return path
+
+
+def _slug(name: str) -> str:
+    """A file name for any text: the name itself, as far as files may be called so."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip("._")[:64]
+    if re.sub(r":(\d+)$", r"_\1", name) == safe:
+        return safe
+    return "-".join(filter(None, (safe, hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8])))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

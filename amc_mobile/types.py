@@ -351,8 +351,26 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerTime:
+    """What one layer takes inside the network, by the runtime's own profiler: medians over the rounds, µs.
+
+    `layer` is empty for all that belongs to no layer. `after_us` is None where the pruned network has no such layer, or
+    where the runtime's graph does not tell.
+    """
+
+    layer: str
+    before_us: float | None
+    after_us: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %."""
+    """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %.
+
+    `int8` is the pruned network, quantised: its speed only, since its ranges come from noise. What could not be timed
+    says why in `failed`, by label. `layers` come from sessions of their own, which the profiler slows down a little:
+    they add up to more than the latency.
+    """
 
     device: DeviceInfo
     original: Measurement
@@ -364,6 +382,13 @@ class Comparison:
     predicted_us: float | None  # on the clock of this measurement: the table's prediction times `drift`
     prediction_error: float | None  # predicted / measured - 1
     drift: float | None = None  # the original's time now / when the table was measured
+    int8: Measurement | None = None
+    latency_int8_us: float | None = None
+    speedup_int8: float | None = None  # original / int8
+    speedup_int8_ci: tuple[float, float] | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)  # of the ONNX files as they were sent, by label
+    layers: tuple[LayerTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.runs import read_json, write_json
-from amc_mobile.types import Policy, Score, TimingProtocol
+from amc_mobile.types import Policy, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,38 +51,9 @@ def evaluate(session: Session, progress: Progress) -> None:
 
 def bench(session: Session, progress: Progress) -> None:
     """comparison.json: original against pruned on the device, interleaved."""
-    from amc_mobile.cli.session import read_onnx
-    from amc_mobile.profile.compare import compare
-    from amc_mobile.profile.variants import Variants
+    from amc_mobile.cli.benching import bench_device
 
-    settings, folder = session.config.bench, session.folder
-    protocol = TimingProtocol(
-        rounds=settings.rounds,
-        warmups=settings.warmups,
-        runs=settings.runs,
-        min_time_s=settings.min_time_s,
-        seed=session.config.seed,
-    )
-    variants = Variants(session.traced, session.device.info())  # in the device's precision and batch
-    original = variants.finished(read_onnx(folder.require(folder.original_onnx, "search")))
-    pruned = variants.finished(read_onnx(folder.require(folder.model_onnx, "export")))
-    predicted_us, reference_us = predictions_us(session)
-    found = compare(session.device, original, pruned, protocol, predicted_us, progress, reference_us=reference_us)
-    write_json(folder.comparison, found)
-
-
-def predictions_us(session: Session) -> tuple[float, float] | tuple[None, None]:
-    """What the table says of the pruned network, and what the original took when the table was measured.
-
-    Nothing without a table, or with one of another device.
-    """
-    from amc_mobile.profile.predict import original_us, predict_us
-
-    table = session.table()
-    if table is None or session.fine_grained or table.device.key() != session.device.info().key():
-        return None, None
-    network = session.traced.network
-    return predict_us(table, network, session.policy().kept), original_us(table, network)
+    write_json(session.folder.comparison, bench_device(session, session.device, progress, table=session.table()))
 
 
 def report(session: Session, progress: Progress) -> None:

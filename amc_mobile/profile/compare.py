@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from amc_mobile.device.protocol import Device, Progress
-from amc_mobile.types import Comparison, TimingJob, TimingProtocol
+from amc_mobile.device.protocol import Device, ModelsFailed, Progress
+from amc_mobile.profile.layer_times import layer_times
+from amc_mobile.profile.variants import Variants
+from amc_mobile.types import Comparison, Measurement, TimingJob, TimingProtocol
 
 _RESAMPLES = 10_000
+_NEEDED = ("original", "pruned")
 
 
 def compare(
@@ -21,34 +25,85 @@ def compare(
     progress: Progress | None = None,
     *,
     reference_us: float | None = None,
+    int8: bytes | None = None,
+    variants: Variants | None = None,
 ) -> Comparison:
     """How much faster the pruned network is, and whether the table foresaw it.
 
-    The speedup is the median of the rounds' ratios: both networks of a round are timed next to each other, so that a
-    device that slows down slows both. The interval is a bootstrap over the rounds.
+    The speedup is the median of the rounds' ratios: the networks of a round are timed next to each other, so that a
+    device that slows down slows all of them. The interval is a bootstrap over the rounds.
 
     `predicted_us` is the table's word for the pruned network, `reference_us` the original's time when the table was
     measured. A shared or warm device is some percent faster or slower another day, all networks alike: the original,
-    timed again here, says by how much, and the prediction is brought to today's clock. Raises: DeviceError.
+    timed again here, says by how much, and the prediction is brought to today's clock.
+
+    `int8` is timed beside them; if the device cannot run it, the others' times stand. With `variants`, to which both
+    networks belong, the layers are timed too, if the device tells a node's time.
+
+    Raises: DeviceError if the original or the pruned network does not run.
     """
-    jobs = [TimingJob("original", original), TimingJob("pruned", pruned)]
-    before, after = device.time_models(jobs, protocol, progress)
-    ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
-    after_us = after.median_us()
-    drift = None if reference_us is None else before.median_us() / reference_us
+    profile = variants is not None and device.info().node_times
+    models = {"original": original, "pruned": pruned} | ({} if int8 is None else {"int8": int8})
+    jobs = [TimingJob(label, model, profile and label in _NEEDED) for label, model in models.items()]
+    measured, failed = _measured(device, jobs, protocol, progress)
+    found = _compared(device, measured, protocol.seed, predicted_us, reference_us)
+    layers = layer_times(variants, found.original, found.pruned) if variants is not None and profile else ()
+    return replace(
+        found,
+        failed=failed,
+        bytes={label: len(model) for label, model in models.items()},
+        layers=layers,
+    )
+
+
+def _measured(
+    device: Device, jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Progress | None
+) -> tuple[Mapping[str, Measurement], dict[str, str]]:
+    """What the device says by label, and why it says nothing. Raises: DeviceError."""
+    try:
+        results = device.time_models(jobs, protocol, progress)
+    except ModelsFailed as error:
+        if not error.measured.keys() >= set(_NEEDED):
+            raise
+        return error.measured, dict(error.reasons)
+    return {job.label: result for job, result in zip(jobs, results, strict=True)}, {}
+
+
+def _compared(
+    device: Device,
+    measured: Mapping[str, Measurement],
+    seed: int,
+    predicted_us: float | None,
+    reference_us: float | None,
+) -> Comparison:
+    before, after, int8 = measured["original"], measured["pruned"], measured.get("int8")
+    before_us, after_us = before.median_us(), after.median_us()
+    speedup, interval = _speedup(before, after, seed)
+    speedup_int8, interval_int8 = (None, None) if int8 is None else _speedup(before, int8, seed)
+    drift = None if reference_us is None else before_us / reference_us
     predicted = None if predicted_us is None else predicted_us * (drift or 1.0)
     return Comparison(
         device=device.info(),
         original=before,
         pruned=after,
-        latency_before_us=before.median_us(),
+        latency_before_us=before_us,
         latency_after_us=after_us,
-        speedup=float(np.median(ratios)),
-        speedup_ci=median_interval(ratios, np.random.default_rng(protocol.seed)),
+        speedup=speedup,
+        speedup_ci=interval,
         predicted_us=predicted,
         prediction_error=None if predicted is None else predicted / after_us - 1.0,
         drift=drift,
+        int8=int8,
+        latency_int8_us=None if int8 is None else int8.median_us(),
+        speedup_int8=speedup_int8,
+        speedup_int8_ci=interval_int8,
     )
+
+
+def _speedup(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
+    """Median of the rounds' ratios, and its 95 % interval."""
+    ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
+    return float(np.median(ratios)), median_interval(ratios, np.random.default_rng(seed))
 
 
 def median_interval(values: Sequence[float], rng: np.random.Generator, confidence: float = 0.95) -> tuple[float, float]:
