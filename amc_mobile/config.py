@@ -66,12 +66,17 @@ class DeviceConfig(_Section):
     """Where the network must be fast."""
 
     name: str = Field(
-        "host", description="'host', 'cuda', 'cuda:1', 'cuda-ort'; later a phone's alias, serial or HOST:PORT"
+        "host",
+        description="'host', 'cuda', 'cuda:1', 'cuda-ort', or a phone: its alias in devices.toml, serial number, "
+        "HOST:PORT, or part of its model's name",
     )
     threads: int = Field(1, ge=1, le=64)
     precision: Precision = Field("fp32", description="'int8': static QDQ, on CPUs; 'fp16', 'bf16': on GPUs")
     batch: int = Field(1, ge=1, description="images that run at once")
-    cores: list[int] | None = Field(None, description="measure on these cores only; none: where the system likes")
+    cores: list[int] | None = Field(
+        None, description="measure on these cores only; none: where the system likes, on a phone its strongest cores"
+    )
+    provider: Literal["cpu", "xnnpack", "nnapi", "qnn"] = Field("cpu", description="of a phone's ONNX Runtime")
     optimisation: Literal["all", "extended", "basic"] = Field("all", description="ONNX Runtime graph optimisation")
     round_to: int | None = Field(None, ge=1, description="what suits this device; none: search.round_to")
     min_keep_ratio: float | None = Field(None, gt=0.0, le=1.0, description="none: search.min_keep_ratio")

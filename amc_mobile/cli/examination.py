@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from amc_mobile.device.stability import STEADY, Health
+
+if TYPE_CHECKING:
+    from amc_mobile.device.protocol import Device
+
+
+def obstacles_of(device: Device, found: Health) -> Health:
+    """The findings, with what a phone itself says against measuring now."""
+    from android_bench.device import AndroidDevice
+    from android_bench.readiness import obstacles
+
+    if not isinstance(device, AndroidDevice):
+        return found
+    return replace(found, reasons=(*found.reasons, *obstacles(device.state())))
 
 
 def show_health(found: Health) -> None:

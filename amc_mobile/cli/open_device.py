@@ -20,11 +20,21 @@ _NEAR = {
     **dict.fromkeys((_CUDA, "gpu", "nvidia", "cudnn", "geforce"), _CUDA),
 }
 _PRECISIONS = {_HOST: ("fp32", "int8"), _CUDA: ("fp32", "fp16", "bf16"), _CUDA_ORT: ("fp32",)}
+_PHONE_PRECISIONS = ("fp32", "int8")
 
 
-def open_device(config: DeviceConfig) -> Device:
-    """The device of that name, ready to measure. Raises: DeviceError for a name that no device has, or without it."""
+def open_device(config: DeviceConfig, *, force: bool = False) -> Device:
+    """The device of that name, ready to measure; `force`: also a phone that is hot or low on battery.
+
+    Raises: DeviceError for a name that no device has, or without it.
+    """
     check_device(config)
+    if not is_here(config.name):
+        from amc_mobile.cli.phones import look_up, open_phone
+
+        if (named := look_up(config.name)) is None:
+            raise _unknown(config.name)
+        return open_phone(config, named, force=force)
     if config.name in (_HOST, _CUDA_ORT):
         from amc_mobile.device.host import HostDevice
         from amc_mobile.device.ort_session import CPU, CUDA
@@ -43,7 +53,7 @@ def open_device(config: DeviceConfig) -> Device:
 
 
 def usable() -> tuple[list[DeviceInfo], dict[str, str]]:
-    """The devices that can be used now, and by name why others cannot. Never raises."""
+    """The devices of this machine that can be used now, and by name why others cannot. Never raises."""
     from amc_mobile.config import DeviceConfig
 
     found, missing = [], {}
@@ -63,22 +73,38 @@ def _gpus() -> list[DeviceInfo]:
 
 
 def check_device(config: DeviceConfig) -> None:
-    """Raises: DeviceError for a name that no device has, or a precision that this one has not. Nothing is opened."""
+    """Raises: DeviceError for a name that no device has, or a precision or provider that this one has not.
+
+    Nothing is opened; phones that are attached are looked for.
+    """
     check_device_name(config.name)
-    known = _PRECISIONS[config.name.partition(":")[0]]
+    here = is_here(config.name)
+    known = _PRECISIONS[config.name.partition(":")[0]] if here else _PHONE_PRECISIONS
     if config.precision not in known:
         raise DeviceError(
             f"{config.name} is measured in {' or '.join(known)}, not in {config.precision}: set one of them"
         )
+    if here and config.provider != "cpu":
+        raise DeviceError(f"{config.provider} is a provider of phones: leave out --provider for {config.name}")
+
+
+def is_here(name: str) -> bool:
+    """Whether that is the name of a device of this machine."""
+    return re.fullmatch(rf"{_HOST}|{_CUDA}(:\d+)?|{_CUDA_ORT}", name) is not None
 
 
 def check_device_name(name: str) -> None:
     """Raises: DeviceError for a name that no device has. Cheap: nothing is opened."""
-    if re.fullmatch(rf"{_HOST}|{_CUDA}(:\d+)?|{_CUDA_ORT}", name):
-        return
+    from amc_mobile.cli.phones import look_up
+
+    if not is_here(name) and look_up(name) is None:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> DeviceError:
     near = difflib.get_close_matches(name.lower().rstrip(":0123456789"), _NEAR, n=1, cutoff=0.7)
     if near:
-        raise DeviceError(f"there is no device {name!r}; did you mean --device {_NEAR[near[0]]}?")
-    raise DeviceError(
-        f"there is no device {name!r}: phones arrive with a later version, now type --device {_HOST} (this machine)"
+        return DeviceError(f"there is no device {name!r}; did you mean --device {_NEAR[near[0]]}?")
+    return DeviceError(
+        f"there is no device {name!r}: no attached phone, no alias of devices.toml; `amc devices` lists what there is"
     )

@@ -13,8 +13,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and about how long, and do nothing.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder: everything that is made goes there.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice (default 0).")]
-DeviceName = Annotated[
-    str | None, typer.Option("--device", help="Where to measure: host is this machine's processor, cuda its GPU.")
+_DEVICE = (
+    "Where to measure: host (this machine's processor), cuda (its GPU), or a phone: its name in devices.toml, "
+    "serial number, HOST:PORT, or part of its model's name."
+)
+DeviceName = Annotated[str | None, typer.Option("--device", help=_DEVICE)]
+DeviceNames = Annotated[
+    list[str] | None, typer.Option("--device", help=f"{_DEVICE} May be repeated; all is every phone that is ready.")
+]
+Provider = Annotated[
+    str | None, typer.Option("--provider", help="Of a phone's ONNX Runtime: cpu, xnnpack, nnapi, qnn (default cpu).")
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="Threads of the measured network (default 1).")]
 Precision = Annotated[
@@ -22,7 +30,12 @@ Precision = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images that run at once (default 1).")]
 Cores = Annotated[str | None, typer.Option("--cores", help="Measure on these cores only: 0,2.")]
-Force = Annotated[bool, typer.Option("--force", help="Use a latency table even if its own error is above 5 %.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Use a table even if its own error is above 5 %; measure a phone that is hot or low on battery."
+    ),
+]
 Elsewhere = Annotated[
     bool, typer.Option("--elsewhere", help="The table is of a device that is not here: search for that device.")
 ]

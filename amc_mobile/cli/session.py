@@ -98,7 +98,7 @@ class Session:
     @cached_property
     def device(self) -> Device:
         """The device, opened."""
-        return open_device(self.config.device)
+        return open_device(self.config.device, force=self.config.profile.force)
 
     @cached_property
     def grams(self) -> Grams:

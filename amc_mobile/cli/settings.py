@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from amc_mobile import config as configuration
+from amc_mobile.cli import aliases
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
 
@@ -27,11 +28,13 @@ _FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.tabl
 def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
     """The config with settings replaced, named by their path ("search.episodes"). None leaves a setting as it is.
 
-    Any budget replaces the whole section; where none was set, the protocol says what there is. Another network does not
-    keep the weights of the one in the config. Raises: ConfigError.
+    A phone of devices.toml brings its threads, cores and provider. Any budget replaces the whole section; where none
+    was set, the protocol says what there is. Another network does not keep the weights of the one in the config.
+    Raises: ConfigError.
     """
     tree = config.model_dump(exclude=None if "budget" in config.model_fields_set else {"budget"})
     given = {path: value for path, value in options.items() if value is not None}
+    given = _of_the_alias(config, given) | given
     if any(path.startswith("budget.") for path in given):
         tree["budget"] = {}
     if given.get("model.name", config.model.name) != config.model.name:
@@ -43,6 +46,13 @@ def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(configuration.describe(error)) from error
+
+
+def _of_the_alias(config: RunConfig, given: Mapping[str, object]) -> dict[str, object]:
+    """What devices.toml says of the phone, for settings that neither the config nor the options say."""
+    name = str(given.get("device.name", config.device.name))
+    said = config.device.model_fields_set if name == config.device.name else frozenset()
+    return {f"device.{key}": value for key, value in aliases.defaults(name).items() if key not in said}
 
 
 def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:

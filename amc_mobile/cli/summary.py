@@ -15,6 +15,7 @@ from amc_mobile.runs import RunFolder, read_json, read_trials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from amc_mobile.config import RunConfig
 
@@ -161,9 +162,9 @@ def _print_limits(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> N
         _print(f"budget  {_heading(each)} at most {say.in_metric(each['limit'], each['metric'])}, kept by all of them")
 
 
-def show_comparison(folder: RunFolder, as_json: bool) -> None:
-    """Prints original against pruned on the device on stdout."""
-    found = read_json(folder.comparison)
+def show_comparison(path: Path, as_json: bool) -> None:
+    """Prints original against pruned on one device on stdout, from the file of their comparison."""
+    found = read_json(path)
     if as_json:
         print_json({key: value for key, value in found.items() if key not in ("original", "pruned")})
         return
@@ -172,7 +173,7 @@ def show_comparison(folder: RunFolder, as_json: bool) -> None:
     if found["predicted_us"] is not None:
         error = say.signed_percent(found["prediction_error"])
         _print(f"predicted {say.ms(found['predicted_us'])}, {error} against measured")
-    _print(f"{found['device']['model']}, {found['device']['runtime']}, raw values in {folder.comparison}")
+    _print(f"{found['device']['model']}, {found['device']['runtime']}, raw values in {path}")
 
 
 def _size_rows(facts: dict[str, Any]) -> list[tuple[str, str, str, str]]:

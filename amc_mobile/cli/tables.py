@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import note, print_json, print_table, progress_line, working
 from amc_mobile.cli.forecast import campaign_size, profile_size
+from amc_mobile.cli.many import on_all
 from amc_mobile.cli.measuring import disturbed_rounds, measure_table, refused, told_rounds
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError, TableError, UnstableError
@@ -15,30 +16,56 @@ from amc_mobile.report import wording as say
 from amc_mobile.types import DEVICE_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from amc_mobile.config import DeviceConfig, RunConfig
     from amc_mobile.cost.table import Validation
+    from amc_mobile.device.protocol import Progress
+    from amc_mobile.graph.traced import TracedGraph
     from amc_mobile.types import DeviceInfo
 
 _ROOT = Path("latency_tables")
 
 
-def profile_table(config: RunConfig, out: Path | None) -> Path:
-    """Measures the network and writes its table; answers the JSON file's path. Resumes what was interrupted."""
+def profile_tables(configs: Sequence[RunConfig], out: Path | None) -> list[Path]:
+    """Measures the network on each config's device and writes its table; answers the JSON files' paths.
+
+    Phones are measured at the same time, each with a table of its own; devices of this machine one after the other.
+    Raises: DeviceError if some failed, when the others are done.
+    """
+    from amc_mobile.cli.networks import trace_network
+
+    if len(configs) == 1:
+        with working(), progress_line("profile") as progress:
+            return [_profile_table(configs[0], out, None, progress)]
+    if out is not None and out.suffix == ".json":
+        raise ConfigError(f"{out} is one file for the tables of several devices; give a folder with --out")
+    traced = trace_network(configs[0].model)
+    by_name = {config.device.name: config for config in configs}
+
+    def work(name: str, progress: Progress) -> Path:
+        place = None if out is None else out / re.sub(r"[^\w.+-]+", "_", name)
+        return _profile_table(by_name[name], place, traced, progress)
+
+    with working():
+        return list(on_all(list(by_name), work).values())
+
+
+def _profile_table(config: RunConfig, out: Path | None, traced: TracedGraph | None, progress: Progress) -> Path:
+    """One table. Resumes what was interrupted."""
     from amc_mobile.cli.lock import locked
     from amc_mobile.cli.networks import trace_network
     from amc_mobile.cli.open_device import open_device
 
-    device = open_device(config.device)
+    device = open_device(config.device, force=config.profile.force)
     path = table_path(device.info(), config.model.name, out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
-    traced = trace_network(config.model)
+    traced = traced or trace_network(config.model)
     partial = path.with_name(f".{path.stem}.partial")
-    with locked(path.parent), working(), progress_line("profile") as progress:
+    with locked(path.parent):
         measure_table(traced, device, config, path, partial, progress)
     for rest in (partial, refused(partial)):
         rest.unlink(missing_ok=True)
@@ -55,7 +82,28 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
     batch = f"-b{device.batch}" if device.batch > 1 else ""
     batch += f"-{device.optimisation}" if device.optimisation in ("extended", "basic") else ""
     name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}{batch}")
-    return (_ROOT / device.name if out is None else out) / f"{name}.json"
+    place = re.sub(r"[^\w.+-]+", "_", device.name)
+    return (_ROOT / place if out is None else out) / f"{name}.json"
+
+
+def table_of(device: DeviceInfo, model: str, model_sha256: str, given: Path | None) -> LatencyTable | None:
+    """The table given, or the one that `amc profile` wrote for this device and network; None if there is none.
+
+    Raises: TableError if the one given is of another device or network.
+    """
+    if given is not None:
+        table = LatencyTable.load(given)
+        table.require(device, model_sha256)
+        return table
+    path = table_path(device, model, None)
+    if not path.is_file():
+        return None
+    table = LatencyTable.load(path)
+    try:
+        table.require(device, model_sha256)
+    except TableError:
+        return None
+    return table
 
 
 def show_profile_forecast(config: RunConfig, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`amc profile`, `amc bench`, `amc devices`, `amc doctor`: everything that reads a clock."""
+"""`amc profile`, `amc bench`: tables and comparisons, on one device or on many at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amc_mobile.cli import options
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for verb in (profile, bench, devices, doctor):
+    for verb in (profile, bench):
         app.command()(verb)
 
 
@@ -20,11 +20,12 @@ def profile(
     model: Annotated[str, typer.Option("--model", help="A network's name, package.module:function, or FILE.onnx.")],
     weights: options.Weights = None,
     skip: options.Skip = None,
-    device: options.DeviceName = None,
+    device: options.DeviceNames = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
     batch: options.Batch = None,
     cores: options.Cores = None,
+    provider: options.Provider = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -46,106 +47,74 @@ def profile(
 ) -> None:
     """Measure a device and fit a latency table.
 
-    The table says how wrong it is, and is refused above 5 % mean error. Type the same command to resume.
+    The table says how wrong it is, and is refused above 5 % mean error. Type the same command to resume. Several
+    devices are measured at once, a table for each.
     """
     from amc_mobile import config as configuration
-    from amc_mobile.cli.open_device import check_device_name
+    from amc_mobile.cli.named import device_names
+    from amc_mobile.cli.open_device import check_device
     from amc_mobile.cli.settings import override
-    from amc_mobile.cli.tables import profile_table, show_profile_forecast, show_table
+    from amc_mobile.cli.tables import profile_tables, show_profile_forecast, show_table
 
     base = configuration.RunConfig() if config is None else configuration.load(config)
-    settings = override(
-        base,
-        {
-            "model.name": model,
-            "model.weights": weights,
-            "model.skip": skip or None,
-            "device.name": device,
-            "device.threads": threads,
-            "device.precision": precision,
-            "device.batch": batch,
-            "device.cores": options.core_list(cores),
-            "profile.method": method,
-            "profile.carriers": carriers,
-            "profile.force": force or None,
-            "seed": seed,
-        },
-    )
-    check_device_name(settings.device.name)
+    given = {
+        "model.name": model,
+        "model.weights": weights,
+        "model.skip": skip or None,
+        "device.threads": threads,
+        "device.precision": precision,
+        "device.batch": batch,
+        "device.cores": options.core_list(cores),
+        "device.provider": provider,
+        "profile.method": method,
+        "profile.carriers": carriers,
+        "profile.force": force or None,
+        "seed": seed,
+    }
+    settings = [override(base, given | {"device.name": name}) for name in device_names(device)]
+    for each in settings:
+        check_device(each.device)
     if dry_run:
-        show_profile_forecast(settings, json)
+        for each in settings:
+            show_profile_forecast(each, json)
         return
-    show_table(profile_table(settings, out), json)
+    for path in profile_tables(settings, out):
+        show_table(path, json)
 
 
 def bench(
     run: options.Run,
-    device: options.DeviceName = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure again, even if it was done before.")] = False,
-    json: options.Json = False,
-) -> None:
-    """Time original against pruned network on a device.
-
-    Interleaved, with a 95 % interval, and the table's prediction beside the clock.
-    """
-    from amc_mobile.cli.open_device import check_device_name
-    from amc_mobile.cli.summary import show_comparison
-    from amc_mobile.cli.verbs_stage import open_pipeline
-
-    pipeline = open_pipeline(run, {"device.name": device})
-    check_device_name(pipeline.config.device.name)
-    pipeline.require("export")
-    pipeline.run(("bench",), again=again)
-    show_comparison(pipeline.folder, json)
-
-
-def devices(json: options.Json = False) -> None:
-    """List the devices that can be used now."""
-    from amc_mobile.cli.console import note, print_json, print_table, working
-    from amc_mobile.cli.open_device import usable
-
-    with working():
-        found, missing = usable()
-    if json:
-        print_json({"devices": found, "missing": missing})
-        return
-    rows = [(info.name, info.model, info.os, info.runtime, info.provider) for info in found]
-    print_table([("device", "model", "os", "runtime", "provider"), *rows])
-    for name, reason in missing.items():
-        note(f"{name}: {reason}")
-    note("phones arrive with a later version")
-
-
-def doctor(
-    device: options.DeviceName = None,
+    device: options.DeviceNames = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
     cores: options.Cores = None,
+    provider: options.Provider = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="A further device's table of this network (default: latency_tables/DEVICE/...)."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again, even if it was done before.")] = False,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Say whether a device can be measured now.
+    """Time original against pruned network on a device, and write the report.
 
-    Looks at clocks, load, heat and cores, and measures the noise with a small network. Exit code 4 if it is too noisy.
+    Interleaved, with a 95 % interval, the table's prediction beside the clock, and the pruned network in int8. Without
+    --device it is the run's own; on others, networks are the same and the report gets a section for each.
     """
-    from amc_mobile.cli.console import print_json, progress_line, working
-    from amc_mobile.cli.examination import show_health
-    from amc_mobile.cli.open_device import open_device
-    from amc_mobile.cli.settings import override
-    from amc_mobile.config import RunConfig
-    from amc_mobile.device.stability import examine
+    from amc_mobile.cli.elsewhere import bench_on
+    from amc_mobile.cli.named import device_names
+    from amc_mobile.cli.summary import show_comparison
+    from amc_mobile.cli.verbs_stage import open_pipeline
 
+    pipeline = open_pipeline(run, {"profile.force": force or None})
+    pipeline.require("export")
     changes = {
-        "device.name": device,
         "device.threads": threads,
         "device.precision": precision,
         "device.cores": options.core_list(cores),
+        "device.provider": provider,
     }
-    opened = open_device(override(RunConfig(), changes).device)
-    with working(), progress_line("doctor") as progress:
-        found = examine(opened, progress=progress)
-    if json:
-        print_json(found)
-    else:
-        show_health(found)
-    if not found.steady:
-        raise typer.Exit(4)
+    paths = bench_on(pipeline, device_names(device), changes, table=table, again=again)
+    for path in paths:
+        show_comparison(path, json)

@@ -1,0 +1,170 @@
+"""Phones by name: alias, serial number, HOST:PORT, or part of the model's name if just one attached phone has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amc_mobile.cli.aliases import Alias, aliases, split_address
+from amc_mobile.cli.console import note
+from amc_mobile.errors import AmcError, DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from android_bench.discover import Found
+
+    from amc_mobile.config import DeviceConfig
+    from android_bench.adb import Address
+    from android_bench.bundle import Bundle
+    from android_bench.device import AndroidDevice
+
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{4,5})")  # "gpu:1" is none
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A phone that was found by a name, and what devices.toml says of it."""
+
+    name: str
+    address: Address
+    alias: Alias | None = None
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is HOST:PORT."""
+    match = _HOST_PORT.fullmatch(name)
+    return match is not None and 1024 <= int(match[1]) <= 65535
+
+
+def look_up(name: str) -> Named | None:
+    """The phone of that name; None if there is none. Raises: DeviceError if there are several, or it is not ready."""
+    from android_bench.adb import Address
+
+    if (alias := aliases().get(name)) is not None:
+        transport, place = split_address(alias.address)
+        return Named(name, Address(transport, place), alias)  # type: ignore[arg-type]  # the alias was checked
+    if is_address(name):
+        return Named(name, Address("tcp", name))
+    phones, _ = attached()
+    matching = [phone for phone in phones if phone.address.serial == name] or [
+        phone for phone in phones if name.lower() in phone.model.lower().replace("_", " ")
+    ]
+    serials = {phone.address.serial for phone in matching}
+    if len(serials) > 1:
+        which = "; ".join(f"{phone.address.serial} ({phone.model})" for phone in matching)
+        raise DeviceError(f"{name!r} could be {which}: type the serial number, or name it in devices.toml")
+    ready = [phone for phone in matching if phone.state == "ready"]
+    if matching and not ready:
+        raise DeviceError(f"{matching[0].address.serial} ({matching[0].state}): {matching[0].remedy}")
+    return Named(name, ready[0].address) if ready else None
+
+
+def attached() -> tuple[list[Found], dict[str, str]]:
+    """Phones over USB and at a running adb server, and what could not be looked for. Never raises."""
+    from android_bench.discover import found
+
+    return found()
+
+
+def open_phone(config: DeviceConfig, named: Named, *, force: bool = False) -> AndroidDevice:
+    """The phone, ready to measure. Raises: DeviceError for settings that it cannot have."""
+    from android_bench.adb import Adb
+    from android_bench.device import AndroidDevice, PhoneSettings
+
+    alias = named.alias
+    settings = PhoneSettings(
+        name=named.name,
+        threads=config.threads,
+        optimisation=config.optimisation,
+        precision=config.precision,
+        batch=config.batch,
+        cores=None if config.cores is None else tuple(config.cores),
+        provider=config.provider,
+        options=alias.options if alias else {},
+        wrapper=tuple(alias.wrapper) if alias else (),
+        force=force,
+    )
+    return AndroidDevice(Adb(named.address), settings, _bundles(alias))
+
+
+def named_ones() -> list[Named]:
+    """The phones of devices.toml."""
+    return [named for name in aliases() if (named := look_up(name)) is not None]
+
+
+def ready_names() -> list[str]:
+    """Every phone that could be measured now: those of devices.toml and those attached, each once."""
+    named = named_ones()
+    taken = {phone.address.serial for phone in named}
+    phones, _ = attached()
+    serials = dict.fromkeys(phone.address.serial for phone in phones if phone.state == "ready")
+    return [*(phone.name for phone in named), *(serial for serial in serials if serial not in taken)]
+
+
+def _bundles(alias: Alias | None) -> Callable[[Sequence[str]], Bundle]:
+    """Makes the runner for the first of a phone's ABIs that there is one for."""
+
+    def bundle_for(abis: Sequence[str]) -> Bundle:
+        from android_bench.bundle import Abi, bundle
+
+        known: dict[str, Abi] = {"arm64-v8a": "arm64-v8a", "x86_64": "x86_64"}
+        abi = next((known[abi] for abi in abis if abi in known), None)
+        if abi is None:
+            raise DeviceError(
+                f"there is no runner for {', '.join(abis) or 'an unknown processor'}: 64-bit Arm and x86 only"
+            )
+        return bundle(
+            abi,
+            aar=alias.aar if alias else None,
+            libraries=alias.libraries if alias else None,
+            progress=lambda what: note(f"    runner  {what}"),
+        )
+
+    return bundle_for
+
+
+def clean(named: Named) -> int:
+    """Removes everything of ours from a phone; answers how many bytes that were."""
+    from android_bench.adb import Adb
+    from android_bench.device import remove_everything
+
+    adb = Adb(named.address)
+    try:
+        return remove_everything(adb)
+    finally:
+        adb.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of `amc devices`: what a phone is, whether it can be used, and what to do if not."""
+
+    name: str
+    model: str
+    soc: str
+    os: str
+    state: str
+    remedy: str
+
+
+def listed(named_or_found: Named | Found) -> Listed:
+    """Asks a phone that seems to be ready what it is. Never raises."""
+    from android_bench.adb import Adb, printable
+    from android_bench.phone import identify
+
+    serial = named_or_found.address.serial
+    name = named_or_found.name if isinstance(named_or_found, Named) else serial
+    if not isinstance(named_or_found, Named) and named_or_found.state != "ready":
+        return Listed(name, printable(named_or_found.model), "", "", named_or_found.state, named_or_found.remedy)
+    try:
+        adb = Adb(named_or_found.address)
+        try:
+            phone = identify(adb)
+        finally:
+            adb.close()
+    except AmcError as error:
+        return Listed(name, "", "", "", "unreachable", printable(str(error), 300))
+    return Listed(name, phone.name, phone.soc, phone.os, "ready", "")

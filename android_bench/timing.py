@@ -1,0 +1,136 @@
+"""One call of `time_models` on a phone: from visits that are left to a manifest, from what comes back to readings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx
+
+from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile
+from amc_mobile.device.rounds import most_time_s
+from amc_mobile.errors import DeviceError
+from amc_mobile.types import NodeTime, Start, TimingJob
+from android_bench import sampling
+from android_bench.adb import ConnectionLost, Refused, printable
+from android_bench.runner.events import Begun, Event, Timed
+from android_bench.runner.manifest import Manifest, Model, Step
+from android_bench.running import Outcome, RunnerOnPhone
+from android_bench.schedule import Reading, Schedule, Visit
+
+_START_S = 60.0  # until the runner has loaded its library
+
+
+@dataclass
+class Memory:
+    """What a device learns from call to call."""
+
+    step_s: float  # that one session may take, beside its least time
+    cores: int = 0  # of the phone
+    throttle: sampling.Throttle = field(default_factory=sampling.Throttle)
+    throttled: int = 0  # sessions that were dropped because the phone held its clock down
+    nodes: dict[str, Mapping[str, Node]] = field(default_factory=dict)  # the optimised graph of each network profiled
+    granted: tuple[int, ...] = ()  # cores
+    on_providers: Mapping[str, int] = field(default_factory=dict)  # nodes of the network profiled last
+    governor: str | None = None
+
+
+class Timing:
+    """Starts the runner for visits of a schedule, and writes down there what came of it.
+
+    `setup` is the manifest without models and steps, `paths` are the models' places on the phone, by job.
+    """
+
+    def __init__(
+        self, setup: Manifest, schedule: Schedule, runner: RunnerOnPhone, paths: Sequence[str], memory: Memory
+    ) -> None:
+        self._setup = setup
+        self._schedule = schedule
+        self._runner = runner
+        self._paths = paths
+        self._memory = memory
+
+    def start(self, visits: Sequence[Visit], told: Callable[[str], None]) -> Outcome:
+        """One start of the runner. Raises: DeviceError."""
+        used = sorted({visit.job for visit in visits})
+        manifest = replace(
+            self._setup,
+            models=tuple(Model(self._paths[job]) for job in used),
+            steps=tuple(self._step(visit, used.index(visit.job)) for visit in visits),
+        )
+
+        def heard(event: Event) -> None:
+            if isinstance(event, Begun):
+                told(self._schedule.jobs[visits[event.step].job].label)
+
+        each_s = self._memory.step_s + 4 * self._schedule.protocol.min_time_s
+        return self._runner.start(manifest, _START_S + each_s * len(visits), heard)
+
+    def keep(self, visits: Sequence[Visit], outcome: Outcome, spare: int) -> int:
+        """Writes down what a start gave; answers how many sessions are dropped because the phone held its clock down.
+
+        At most `spare` of them are: what is throttled even then is kept, and its state tells.
+        """
+        dropped, previous = 0, None
+        for timed in outcome.timed:
+            counters = sampling.ticks(timed.samples, self._memory.cores)
+            others = sampling.load(previous, counters)
+            previous = counters
+            if self._memory.throttle.held_down(timed.samples) and dropped < spare:
+                dropped += 1
+            else:
+                self._record(visits[timed.step], timed, others)
+        for failed in outcome.failed:
+            if failed.step is not None:
+                self._schedule.fail(visits[failed.step].job, printable(failed.message, 200))
+        if outcome.end == "crashed" and outcome.begun is not None:
+            self._schedule.crashed(visits[outcome.begun].job, outcome.reason)
+        if outcome.hello is not None:
+            self._memory.granted = outcome.hello.cores
+        self._memory.throttled += dropped
+        return dropped
+
+    def _step(self, visit: Visit, model: int) -> Step:
+        protocol = self._schedule.protocol
+        if visit.kind == "profile":
+            first = _key(self._schedule.jobs[visit.job]) not in self._memory.nodes
+            return Step(model, "profile", protocol.profile_warmups, protocol.profile_runs, optimised=first)
+        return Step(
+            model,
+            "time",
+            protocol.warmups,
+            protocol.runs,
+            min_time_s=protocol.min_time_s,
+            most_time_s=most_time_s(protocol),
+            cold=protocol.cold,
+        )
+
+    def _record(self, visit: Visit, timed: Timed, others: float | None) -> None:
+        state = sampling.conditions(timed.samples, self._memory.governor, others)
+        if visit.kind == "time":
+            start = Start(timed.load_us, timed.first_run_us, timed.peak_bytes)
+            self._schedule.record(visit, Reading(timed.values_us, timed.warmups_us, start, state))
+            return
+        try:
+            nodes = self._node_times(visit, timed)
+        except (ConnectionLost, Refused):
+            return  # it is made again, with the rest of the round
+        self._memory.on_providers = timed.nodes_per_provider or self._memory.on_providers
+        self._schedule.record(visit, Reading(nodes=nodes, state=state))
+
+    def _node_times(self, visit: Visit, timed: Timed) -> tuple[NodeTime, ...]:
+        if timed.profile is None:
+            raise DeviceError("the runner gave no profile of the nodes; type `amc selfcheck`")
+        job = self._schedule.jobs[visit.job]
+        key = _key(job)
+        if key not in self._memory.nodes and timed.optimised is not None:
+            optimised = onnx.load_from_string(self._runner.pull(timed.optimised))
+            self._memory.nodes[key] = original_outputs(onnx.load_from_string(job.model), optimised)
+        text = self._runner.pull(timed.profile).decode("utf-8", "replace")
+        medians = parse_profile(text, self._schedule.protocol.profile_warmups)
+        return node_times(medians, self._memory.nodes.get(key, {}))
+
+
+def _key(job: TimingJob) -> str:
+    return hashlib.sha256(job.model).hexdigest()
