@@ -89,7 +89,7 @@ class RunFolder:
 def _slug(name: str) -> str:
     """A file name for any text: the name itself, as far as files may be called so."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip("._")[:64]
-    if re.sub(r":(\d+)$", r"_\1", name) == safe:
+    if safe and re.sub(r":(\d+)$", r"_\1", name) == safe:
         return safe
     return "-".join(filter(None, (safe, hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8])))
 

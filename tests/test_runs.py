@@ -123,3 +123,20 @@ def test_a_sweep_removes_torn_files_only(tmp_path: Path) -> None:
     folder.policy.write_text("{}")
     folder.sweep()
     assert [path.name for path in folder.root.iterdir()] == ["policy.json"]
+
+
+@pytest.mark.parametrize("name", ["pixel", "192.168.1.5:5555", "../../etc/passwd", "a/b", "", "Größe", ".", "x" * 300])
+def test_a_device_of_any_name_has_a_file_of_its_own(tmp_path: Path, name: str) -> None:
+    folder = RunFolder(tmp_path)
+    path = folder.device_comparison(name)
+    assert path.parent == folder.devices and path.suffix == ".json"
+    folder.devices.mkdir(exist_ok=True)
+    path.touch()
+    assert list(folder.devices.iterdir()) == [path]
+    assert path != folder.device_comparison(name + "_")
+
+
+def test_plain_names_stay_readable(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.device_comparison("pixel_7").name == "pixel_7.json"
+    assert folder.device_comparison("192.168.1.5:5555").name == "192.168.1.5_5555.json"

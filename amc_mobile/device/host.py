@@ -30,7 +30,7 @@ from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
 from amc_mobile.device.rounds import Record, most_time_s, timed
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, TimingJob, TimingProtocol
+from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, Start, TimingJob, TimingProtocol
 
 _SILENT = 4  # log severity: fatal errors only
 _LEVELS = {
@@ -113,7 +113,7 @@ class HostDevice:
     ) -> list[Measurement]:
         """Times several models, in a new shuffled order each round. Answers in the order of the jobs.
 
-        Raises: DeviceError if a model does not load or does not run.
+        Raises: ModelsFailed if a model does not load or does not run.
         """
         conditions = self.conditions()
         with self._pinned():
@@ -123,9 +123,12 @@ class HostDevice:
         try:
             runner = Runner(job.model, self._options(), self._clock, self.provider)
             before = machine.empty_caches if protocol.cold else None
-            record.warmups_us.append(runner.times_us(protocol.warmups))
-            most_s = most_time_s(protocol)
+            first_us, first_wall_us = runner.first_us()
+            record.starts.append(Start(runner.load_us, first_wall_us))  # whose memory is whose, one process cannot tell
+            record.warmups_us.append((first_us, *runner.times_us(protocol.warmups - 1)))
+            most_s, meter = most_time_s(protocol), machine.LoadMeter()
             record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s, most_s, before))
+            record.states.append(machine.state(meter.foreign()))
             del runner  # its memory must be free before the next session is opened
             if job.profile and not self._on_gpu:
                 record.add_nodes(self._profile(job.model, protocol))

@@ -78,9 +78,14 @@ def fastest_cores() -> tuple[int, ...]:
 
 def conditions() -> Conditions:
     """Load, clocks, governor and heat now. Takes 50 ms, in which the load of other processes is watched."""
+    return state(foreign_load())
+
+
+def state(load: float | None = None) -> Conditions:
+    """Clocks, governor and heat now, beside a load that was watched elsewhere. Takes next to no time."""
     return Conditions(
         time_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        load=foreign_load(),
+        load=load,
         clock_khz=clocks_khz(),
         governor=governor(),
         temperature_celsius=temperature_celsius(),

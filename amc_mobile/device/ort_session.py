@@ -35,7 +35,9 @@ class Runner:
         self._clock_ns = clock_ns
         self._on_gpu = provider == CUDA
         providers = [(CUDA, _CUDA_OPTIONS)] if self._on_gpu else [provider]
+        begin_ns = time.perf_counter_ns()
         self.session = onnxruntime.InferenceSession(model, options, providers=providers)
+        self.load_us = (time.perf_counter_ns() - begin_ns) / 1000  # by the wall
         if provider not in self.session.get_providers():
             raise DeviceError(f"ONNX Runtime could not start {provider}; type --device cuda (torch) or --device host")
         self._binding = self.session.io_binding()
@@ -48,6 +50,12 @@ class Runner:
                 self._binding.bind_cpu_input(name, values)
         for item in self.session.get_outputs():
             self._binding.bind_output(item.name, "cuda" if self._on_gpu else "cpu")
+
+    def first_us(self) -> tuple[float, float]:
+        """One run's time in µs by this session's clock, and by the wall."""
+        begin_ns = time.perf_counter_ns()
+        (by_clock,) = self.times_us(1)
+        return by_clock, (time.perf_counter_ns() - begin_ns) / 1000
 
     def times_us(
         self, runs: int, min_time_s: float = 0.0, most_s: float = math.inf, before: Callable[[], None] | None = None

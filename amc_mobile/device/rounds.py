@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from amc_mobile.device.machine import LoadMeter
-from amc_mobile.device.protocol import Progress
-from amc_mobile.types import Conditions, Measurement, NodeTime, TimingJob, TimingProtocol
+from amc_mobile.device.protocol import ModelsFailed, Progress
+from amc_mobile.errors import DeviceError
+from amc_mobile.types import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 
 _FEWEST = 15  # runs that a slow network has in any case
 _LONG = 2.0  # times the least time: runs that take longer are fewer
@@ -29,6 +30,8 @@ class Record:
     def __init__(self) -> None:
         self.values_us: list[tuple[float, ...]] = []
         self.warmups_us: list[tuple[float, ...]] = []
+        self.starts: list[Start] = []
+        self.states: list[Conditions] = []
         self.nodes: dict[str, NodeTime] = {}
 
     def add_nodes(self, nodes: Sequence[NodeTime]) -> None:
@@ -39,8 +42,15 @@ class Record:
 
     def measurement(self, label: str, conditions: Conditions) -> Measurement:
         """All rounds together."""
-        nodes = tuple(self.nodes.values())
-        return Measurement(label, tuple(self.values_us), tuple(self.warmups_us), nodes, conditions)
+        return Measurement(
+            label,
+            tuple(self.values_us),
+            tuple(self.warmups_us),
+            tuple(self.nodes.values()),
+            conditions,
+            tuple(self.starts),
+            tuple(self.states),
+        )
 
 
 def in_rounds(jobs: Sequence[TimingJob], protocol: TimingProtocol, progress: Progress | None) -> Iterator[int]:
@@ -63,12 +73,29 @@ def timed(
     conditions: Conditions,
     measure: Callable[[TimingJob, Record], None],
 ) -> list[Measurement]:
-    """Measures the jobs round by round, and answers in their order, with the load of all that time."""
+    """Measures the jobs round by round, and answers in their order, with the load of all that time.
+
+    Raises: ModelsFailed, after all others are measured, for jobs of which `measure` raised a DeviceError.
+    """
     records, meter = [Record() for _ in jobs], LoadMeter()
+    failed: dict[int, DeviceError] = {}
     for index in in_rounds(jobs, protocol, progress):
-        measure(jobs[index], records[index])
+        if index in failed:
+            continue
+        try:
+            measure(jobs[index], records[index])
+        except DeviceError as error:
+            failed[index] = error
+            if len(failed) == len(jobs):
+                break
     conditions = replace(conditions, load=meter.foreign())
-    return [record.measurement(job.label, conditions) for job, record in zip(jobs, records, strict=True)]
+    results = {index: records[index].measurement(job.label, conditions) for index, job in enumerate(jobs)}
+    if failed:
+        reasons = {jobs[index].label: str(error) for index, error in failed.items()}
+        measured = {jobs[index].label: result for index, result in results.items() if index not in failed}
+        first = next(iter(failed.values()))
+        raise ModelsFailed(str(first), reasons, measured) from first
+    return list(results.values())
 
 
 def repeated(

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from amc_mobile.device import host, machine
 from amc_mobile.device.host import HostDevice, describe
+from amc_mobile.device.protocol import ModelsFailed
 from amc_mobile.errors import DeviceError
 from amc_mobile.types import TimingJob, TimingProtocol
 from tests.graph.builders import Builder
@@ -42,6 +43,22 @@ def test_times_nodes_and_warmups_round_by_round(capfd: pytest.CaptureFixture[str
     assert [done for done, _total, _what in seen] == list(range(7))
     assert {total for _done, total, _what in seen} == {6}
     assert capfd.readouterr().err == ""  # ONNX Runtime warns when it saves an optimised graph: nobody wants to see it
+
+
+def test_every_round_says_how_its_session_began_and_how_the_machine_felt():
+    (measured,) = HostDevice().time_models([TimingJob("a", small_model())], QUICK)
+    assert len(measured.starts) == len(measured.states) == len(measured.values_us)
+    assert all(start.load_us > 0 and start.first_run_us > 0 for start in measured.starts)
+    assert {start.peak_bytes for start in measured.starts} == {None}  # one process cannot tell whose memory is whose
+    assert all(state.time_utc for state in measured.states)
+
+
+def test_a_model_that_does_not_run_leaves_the_others_times():
+    jobs = [TimingJob("good", small_model()), TimingJob("bad", b"no model"), TimingJob("too", small_model())]
+    with pytest.raises(ModelsFailed, match="cannot run bad") as caught:
+        HostDevice().time_models(jobs, QUICK)
+    assert caught.value.reasons.keys() == {"bad"}
+    assert {label: len(each.values_us) for label, each in caught.value.measured.items()} == {"good": 3, "too": 3}
 
 
 def test_every_round_has_an_order_of_its_own():

@@ -1,12 +1,22 @@
+"""Original against pruned on devices whose law is known, and on this machine's processor."""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from amc_mobile.device.host import HostDevice
+from amc_mobile.device.protocol import ModelsFailed
+from amc_mobile.errors import DeviceError
 from amc_mobile.graph.traced import first_channels
 from amc_mobile.profile.carriers import smallest
 from amc_mobile.profile.compare import compare, median_interval
-from amc_mobile.types import TimingProtocol
+from amc_mobile.profile.variants import Variants
+from amc_mobile.runs import plain
+from amc_mobile.types import Comparison, TimingProtocol
 from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network
 
@@ -53,6 +63,58 @@ def test_a_prediction_is_brought_to_todays_clock():
     assert now.drift == pytest.approx(now.latency_before_us / then.latency_before_us)
     assert now.drift > 1.15
     assert now.prediction_error == pytest.approx(0.0, abs=0.02)
+
+
+def test_layers_are_timed_where_the_device_tells_a_nodes_time():
+    device, traced = AnalyticDevice(), residual_network()
+    found = compare(device, *pair(), PROTOCOL, None, variants=Variants(traced, device.info()))
+    assert [time.layer for time in found.layers] == [*(layer.name for layer in traced.network.layers), ""]
+    assert all(time.before_us >= time.after_us > 0 for time in found.layers)
+    assert sum(time.before_us for time in found.layers) == pytest.approx(found.latency_before_us, rel=0.5)
+    assert compare(device, *pair(), PROTOCOL, None).layers == ()
+    for silent in (AnalyticDevice(gives_nodes=False), AnalyticDevice(names_layers=False)):
+        assert compare(silent, *pair(), PROTOCOL, None, variants=Variants(traced, silent.info())).layers == ()
+
+
+def test_int8_is_timed_beside_the_others():
+    traced, device = residual_network(), HostDevice()
+    original, pruned = pair()
+    int8 = Variants(traced, replace(device.info(), precision="int8")).model(smallest(traced.network, 0.2, 8))
+    protocol = TimingProtocol(rounds=3, warmups=2, runs=5, min_time_s=0.0, profile_warmups=1, profile_runs=2)
+    variants = Variants(traced, device.info())
+    found = compare(device, original, pruned, protocol, None, int8=int8, variants=variants)
+    assert found.latency_int8_us == found.int8.median_us() > 0
+    assert found.speedup_int8_ci[0] <= found.speedup_int8 <= found.speedup_int8_ci[1]
+    assert found.bytes == {"original": len(original), "pruned": len(pruned), "int8": len(int8)}
+    assert (found.failed, found.int8.nodes) == ({}, ())
+    assert {time.layer for time in found.layers} == {"", *(layer.name for layer in traced.network.layers)}
+
+
+QUICK = TimingProtocol(rounds=3, warmups=1, runs=3, min_time_s=0.0)
+
+
+def test_int8_that_does_not_run_leaves_the_others_times():
+    original, pruned = pair()
+    found = compare(HostDevice(), original, pruned, QUICK, None, int8=b"no model")
+    assert found.failed.keys() == {"int8"} and "cannot run int8" in found.failed["int8"]
+    assert (found.int8, found.latency_int8_us, found.speedup_int8) == (None, None, None)
+    assert found.speedup > 0
+
+
+@pytest.mark.parametrize("label", ["original", "pruned"])
+def test_without_original_or_pruned_network_there_is_nothing_to_compare(label: str):
+    models = dict(zip(("original", "pruned"), pair(), strict=True)) | {label: b"no model"}
+    with pytest.raises(DeviceError, match=f"cannot run {label}") as caught:
+        compare(HostDevice(), models["original"], models["pruned"], QUICK, None)
+    assert isinstance(caught.value, ModelsFailed)
+
+
+def test_a_comparison_survives_its_file_and_older_files_are_read():
+    kind, found = TypeAdapter(Comparison), compare(AnalyticDevice(), *pair(), PROTOCOL, None)
+    assert kind.validate_python(plain(found)) == found
+    newer = {"int8", "latency_int8_us", "speedup_int8", "speedup_int8_ci", "failed", "bytes", "layers"}
+    older = {key: value for key, value in plain(found).items() if key not in newer}
+    assert kind.validate_python(older) == replace(found, bytes={})
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says():
