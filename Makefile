@@ -9,7 +9,9 @@ AMC  := $(BIN)/amc
 DEVICE  ?= host
 MODEL   ?= mobilenet_v2
 LATENCY ?= 0.5
-RUN     ?= runs/demo
+# The table that `make profile` wrote for this device and network, if there is just one.
+TABLE   ?= $(if $(word 2,$(TABLES)),,$(TABLES))
+TABLES  := $(filter-out .%,$(wildcard latency_tables/$(subst :,_,$(DEVICE))/$(MODEL)--*.json))
 
 # Threads that spin while they wait make tests crawl on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -21,7 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 help: ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z_0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "variables: DEVICE=$(DEVICE) MODEL=$(MODEL) WEIGHTS= DATA= TABLE= LATENCY=$(LATENCY) RUN=$(RUN) ARGS='more options of the command'"
+	@echo "variables: DEVICE=$(DEVICE) MODEL=$(MODEL) WEIGHTS= DATA= TABLE= LATENCY=$(LATENCY) RUN=$(or $(RUN),runs/demo) ARGS='more options of the command'"
 
 .PHONY: setup
 setup: $(VENV)/.ready ## Make .venv with everything that is needed (again only when pyproject.toml or constraints.txt changed)
@@ -40,22 +42,31 @@ test-slow: setup ## The tests that take minutes: large networks, the report in a
 
 # ------------------------------------------------------------------------------------------------------------ the verbs
 
+.PHONY: devices
+devices: setup ## List this machine's devices and all phones, with what to do about those that cannot be used
+	$(AMC) devices $(ARGS)
+
+.PHONY: selfcheck
+selfcheck: setup ## Show whether all of the phone path works on a phone: DEVICE=pixel
+	$(AMC) selfcheck --device $(DEVICE) $(ARGS)
+
 .PHONY: profile
 profile: setup ## Measure a latency table: DEVICE=host MODEL=mobilenet_v2 [WEIGHTS=file.pt]
 	$(AMC) profile --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) --device $(DEVICE) $(ARGS)
 
 .PHONY: search
-search: setup ## Search under a latency budget: MODEL= WEIGHTS= DATA= [TABLE=] LATENCY=0.5 RUN=runs/name
+search: setup ## Search under a latency budget, on the table that `make profile` wrote: DEVICE= MODEL= WEIGHTS= DATA= LATENCY=0.5 [RUN=runs/name]
 	$(AMC) search --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
-	    $(if $(TABLE),--table $(TABLE)) --latency $(LATENCY) --device $(DEVICE) --out $(RUN) $(ARGS)
+	    $(if $(TABLE),--table $(TABLE)) --latency $(LATENCY) --device $(DEVICE) \
+	    --out $(or $(RUN),runs/$(MODEL)-$(subst :,_,$(DEVICE))-$(LATENCY)) $(ARGS)
 
 .PHONY: bench
-bench: setup ## Original against pruned on the device: RUN=runs/name DEVICE=host
-	$(AMC) bench $(RUN) --device $(DEVICE) $(ARGS)
+bench: setup ## Original, pruned and int8 network on the device, and the report: RUN=runs/demo DEVICE=host|pixel|all
+	$(AMC) bench $(or $(RUN),runs/demo) --device $(DEVICE) $(ARGS)
 
 .PHONY: report
 report: setup ## Write the report of a run again: RUN=runs/name
-	$(AMC) report $(RUN) $(ARGS)
+	$(AMC) report $(or $(RUN),runs/demo) $(ARGS)
 
 # --------------------------------------------------------------------------------------------------- published numbers
 
