@@ -24,7 +24,7 @@ def _command(name: str) -> int:
 CNXN, AUTH, OPEN, OKAY, WRTE, CLSE, STLS = map(_command, ("CNXN", "AUTH", "OPEN", "OKAY", "WRTE", "CLSE", "STLS"))
 
 
-class Gone(Exception):  # noqa: N818 - it is how every connection ends
+class Gone(Exception):
     """The other side is gone, or was sent away."""
 
 

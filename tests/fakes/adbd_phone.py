@@ -6,7 +6,7 @@ Everything is served from plain files, so that a test can change it while the da
 /served/properties                     getprop, lines of "[ro.product.model]: [Pixel 8]"
 /served/dumpsys/battery, thermalservice  dumpsys
 /served/settings/global/low_power      settings get global low_power
-/served/uname                          uname: lines of "-m aarch64"
+/served/uname                          uname: lines of "m aarch64"
 /sys/devices/system/cpu/...            clocks, capacities, governors
 /sys/class/thermal/thermal_zone*/      type, temp
 /proc/cpuinfo
@@ -31,9 +31,10 @@ done < {served}/properties; echo; fi""",
 if [ -e {served}/dumpsys/"$1" ]; then cat {served}/dumpsys/"$1"; else echo "Can't find service: $1"; fi""",
     "settings": """if [ -e {served}/settings/"$2/$3" ]; then cat {served}/settings/"$2/$3"; else echo null; fi""",
     "uname": """
-words=; for option in "${{@:--s}}"; do :; done
-case "$1" in -a) wanted="-s -n -r -m";; -??*) wanted=$(echo "${{1#-}}" | sed 's/./-& /g');; *) wanted="${{1:--s}}";; esac
-for option in $wanted; do words="$words $(sed -n "s/^$option //p" {served}/uname)"; done; echo $words""",
+case "$1" in -a) letters=snrvmo;; -*) letters="${{1#-}}";; *) letters=s;; esac
+words=
+for letter in $(echo $letters | sed 's/./& /g'); do words="$words $(sed -n "s/^$letter //p" {served}/uname)"; done
+echo $words""",
 }
 
 
@@ -97,7 +98,7 @@ class Phone:
     def _files(self) -> dict[str, str]:
         files = {
             "/served/properties": "".join(f"[{key}]: [{value}]\n" for key, value in self.properties.items()),
-            "/served/uname": f"-s Linux\n-n localhost\n-r {self.kernel}\n-v #1 SMP PREEMPT\n-m {self.machine}\n-o Android\n",
+            "/served/uname": f"s Linux\nn localhost\nr {self.kernel}\nv #1 SMP PREEMPT\nm {self.machine}\no Android\n",
             "/served/settings/global/low_power": f"{int(self.saver)}\n",
         }
         if self.battery is not None:
@@ -214,8 +215,8 @@ def battery_text(battery: Battery) -> str:
         "Current Battery Service state:\n"
         f"  AC powered: false\n  USB powered: {str(bool(battery.powered)).lower()}\n"
         "  Wireless powered: false\n  Dock powered: false\n  Max charging current: 500000\n  Charge counter: 3760000\n"
-        f"  status: {2 if battery.powered else 3}\n  health: 2\n  present: true\n  level: {battery.percent}\n  scale: 100\n"
-        f"  voltage: 4201\n  temperature: {battery.tenths_celsius}\n  technology: Li-ion\n"
+        f"  status: {2 if battery.powered else 3}\n  health: 2\n  present: true\n"
+        f"  level: {battery.percent}\n  scale: 100\n  voltage: 4201\n  temperature: {battery.tenths_celsius}\n  technology: Li-ion\n"
     )
 
 
@@ -235,5 +236,6 @@ def _processor(index: int, core: Core) -> str:
     return (
         f"processor\t: {index}\nBogoMIPS\t: 49.15\n"
         "Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm asimddp\n"
-        f"CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\nCPU part\t: {core.part}\nCPU revision\t: 0\n\n"
+        f"CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\n"
+        f"CPU part\t: {core.part}\nCPU revision\t: 0\n\n"
     )

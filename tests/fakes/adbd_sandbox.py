@@ -1,4 +1,4 @@
-"""The folder that a fake phone's files lie in: paths of the phone become paths in it, and back in what commands print."""
+"""The folder that holds a fake phone's files: its paths become paths in it, and back again in what commands print."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ what it is, a little-endian length, and the bytes; "exec:" as v1. Whoever closes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -140,10 +141,8 @@ class _Killer:
         self._over.set()
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # all of it has ended
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass  # all of it has ended
 
 
 class _Talk:
@@ -159,10 +158,8 @@ class _Talk:
 
     def end(self, code: int) -> None:
         if self.packets:
-            try:
+            with contextlib.suppress(Closed):
                 self.stream.write(_HEADER.pack(EXIT, 1) + bytes([code & 0xFF]))
-            except Closed:
-                pass
         self.stream.close()
 
     def heard(self) -> bytes | None:
@@ -195,7 +192,5 @@ def _feed(process: subprocess.Popen[bytes], talk: _Talk, killer: _Killer) -> Non
         killer.kill()
     finally:
         if stdin is not None and not stdin.closed:
-            try:
+            with contextlib.suppress(OSError):
                 stdin.close()
-            except OSError:
-                pass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 
 from tests.fakes.adbd_packets import CLSE, OKAY, WRTE, Gone, Link, Packet
 
 
-class Closed(Exception):  # noqa: N818 - it is how every stream ends
+class Closed(Exception):
     """The other side has closed the stream, or the connection is gone."""
 
 
@@ -51,8 +52,8 @@ class Stream:
     def some(self) -> bytes:
         """The bytes that came next; empty at the end. The client is told to go on when they are taken."""
         if self._rest:
-            data, self._rest = self._rest, b""
-            return data
+            rest, self._rest = self._rest, b""
+            return rest
         data = self._inbox.get()
         if data is None:
             self._inbox.put(None)
@@ -97,7 +98,5 @@ class Stream:
             self._okay.acquire()  # the last packet was taken
             self._okay.release()
             if self.end():
-                try:
+                with contextlib.suppress(Gone):
                     self._link.send(Packet(CLSE, self.local, self.remote))
-                except Gone:
-                    pass

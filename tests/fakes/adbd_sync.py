@@ -137,10 +137,7 @@ class Sync:
             self._refuse_file(stream, "couldn't create file: Is a directory")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        if stat.S_ISLNK(mode):
-            modified_s = self._link(stream, path)
-        else:
-            modified_s = self._file(stream, path, mode)
+        modified_s = self._link(stream, path) if stat.S_ISLNK(mode) else self._file(stream, path, mode)
         os.utime(path, (modified_s, modified_s), follow_symlinks=False)
         stream.write(_REQUEST.pack(b"OKAY", 0))
 
@@ -209,7 +206,7 @@ class Sync:
         stream.write(_REQUEST.pack(b"DONE", 0))
 
 
-class _Skipped(Exception):  # noqa: N818 - the rest of a refused file was read
+class _Skipped(Exception):
     """A file was refused and the client knows."""
 
 
