@@ -30,6 +30,10 @@ class Refused(DeviceError):
     """The phone answered, and said no (unauthorised, no such file, disk full): trying again is of no use."""
 
 
+class DiskFull(Refused):
+    """There is no room for the file."""
+
+
 class ProtocolError(DeviceError):
     """What is at the other end does not speak ADB, or breaks its rules. The connection was cut."""
 

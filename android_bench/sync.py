@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from amc_mobile.errors import DeviceError
-from android_bench.adb import ConnectionLost, ProtocolError, Refused, printable
+from android_bench.adb import ConnectionLost, DiskFull, ProtocolError, Refused, printable
 from android_bench.streams import Deadline, Reader, Stream, TimedOut
 
 _RECORD_BYTES = 64 * 1024  # the most that a DATA record may hold
@@ -159,7 +159,7 @@ class Files:
             raise self._broken(b"FAIL")
         said = printable(self._reader.exactly(length, deadline.within(_SILENCE_S)))
         if any(word in said.lower() for word in _FULL):
-            raise Refused(
+            raise DiskFull(
                 f"the storage of {self._name} is full: {needed_bytes} bytes were to be written to {printable(path)}; "
                 "free some, for example with `amc devices --clean`, then run the command again"
             )
