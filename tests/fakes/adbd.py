@@ -14,10 +14,10 @@ What it speaks (checked with adb 29 and 34, adb-shell and adbutils in tests/phon
 * OPEN, OKAY, WRTE, CLSE with several streams at once, one packet under way on each.
 * "shell:" and "shell,v2:" (adbd_shell), "exec:", "sync:" (adbd_sync), "reboot:". Everything else is refused.
 
-Commands are real ones: /bin/sh in the folder `root`, where the phone's absolute paths (adbd_sandbox.TREES) lie. Its PATH
-holds what Android's toybox has and the commands that adbd_phone serves from files. Paths in commands and in what they
-print are translated; those inside files are not: a program finds the root in AMC_PHONE_ROOT. `real` names trees that are
-not translated. Closing a stream kills the command with all that it started.
+Commands are real ones: /bin/sh in the folder `root`, where the phone's absolute paths (adbd_sandbox.TREES) lie. Its
+PATH holds what Android's toybox has and the commands that adbd_phone serves from files. Paths in commands and in what
+they print are translated; those inside files are not: a program finds the root in AMC_PHONE_ROOT. `real` names trees
+that are not translated. Closing a stream kills the command with all that it started.
 
 What may go wrong is in adbd_faults.Faults; `daemon.faults` may be changed at any time.
 """

@@ -216,7 +216,8 @@ def battery_text(battery: Battery) -> str:
         f"  AC powered: false\n  USB powered: {str(bool(battery.powered)).lower()}\n"
         "  Wireless powered: false\n  Dock powered: false\n  Max charging current: 500000\n  Charge counter: 3760000\n"
         f"  status: {2 if battery.powered else 3}\n  health: 2\n  present: true\n"
-        f"  level: {battery.percent}\n  scale: 100\n  voltage: 4201\n  temperature: {battery.tenths_celsius}\n  technology: Li-ion\n"
+        f"  level: {battery.percent}\n  scale: 100\n  voltage: 4201\n"
+        f"  temperature: {battery.tenths_celsius}\n  technology: Li-ion\n"
     )
 
 
