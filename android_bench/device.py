@@ -41,6 +41,7 @@ PROVIDERS = {
     "qnn": "QNNExecutionProvider",
 }
 FOLDER = "amc-mobile"  # everything of ours on a phone lies in it
+_WORK = "work"  # in it: where the runner runs and leaves its files
 _MOST_KEPT_BYTES = 2**30  # of models on the phone
 _FRUITLESS = 3  # starts of the runner in a row that gave nothing
 _STEP_S = 300.0  # that one session may take at most
@@ -217,16 +218,16 @@ class AndroidDevice:
         """The runner, sent to the phone if it is not there yet."""
         if self._installed is None:
             self._installed = install(self.adb, self.bundle, self.root, _megabytes("the runner", told))
-        work = posixpath.join(self.root, "work")
-        return RunnerOnPhone(self.adb, self.bundle, self._installed, work, self.settings.wrapper)
+        work = posixpath.join(self.root, _WORK)
+        return RunnerOnPhone(self.adb, self.bundle, _seen(self._installed), work, self.settings.wrapper)
 
     def send(self, models: Sequence[bytes], told: Callable[[str], None]) -> list[str]:
-        """The places of the models on the phone; what is not there yet is sent."""
+        """The places of the models, as the runner sees them; what is not there yet is sent."""
         store = Store(self.adb, posixpath.join(self.root, "files"))
         store.trim(_MOST_KEPT_BYTES)
         names = [f"{hashlib.sha256(model).hexdigest()}.onnx" for model in models]
         places = store.ensure(dict(zip(names, models, strict=True)), _megabytes("models", told))
-        return [places[name] for name in names]
+        return [_seen(places[name]) for name in names]
 
     def setup(self, folder: str) -> Manifest:
         """What every manifest says, before models and steps."""
@@ -268,6 +269,11 @@ def remove_everything(adb: Adb) -> int:
         raise DeviceError(f"could not remove {root}: {printable(said.stderr.decode('utf-8', 'replace'))}")
     kilobytes = said.stdout.split(maxsplit=1)[:1]
     return 1024 * int(kilobytes[0]) if kilobytes and kilobytes[0].isdigit() else 0
+
+
+def _seen(path: str) -> str:
+    """A path in our folder on the phone, as it is seen from the runner's working folder."""
+    return f"../{path.rpartition(f'/{FOLDER}/')[2]}"
 
 
 def _megabytes(what: str, told: Callable[[str], None]) -> Callable[[int, int], None]:

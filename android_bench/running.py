@@ -50,7 +50,7 @@ class RunnerOnPhone:
     def __init__(self, adb: Adb, bundle: Bundle, folder: str, work: str, wrapper: tuple[str, ...] = ()) -> None:
         self._adb = adb
         self._bundle = bundle
-        self.folder = folder  # of the bundle, on the phone
+        self.folder = folder  # of the bundle, seen from the working folder
         self._work = work
         self._wrapper = wrapper
 
