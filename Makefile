@@ -68,6 +68,10 @@ bench: setup ## Original, pruned and int8 network on the device, and the report:
 report: setup ## Write the report of a run again: RUN=runs/name
 	$(AMC) report $(or $(RUN),runs/demo) $(ARGS)
 
+.PHONY: runner
+runner: setup ## Build what is sent to a phone: ABI=arm64-v8a|x86_64 [AAR=file.aar] [COMPILER=zig|ndk|gcc]
+	$(BIN)/python -m android_bench.bundle --abi $(ABI) $(if $(AAR),--aar $(AAR)) $(if $(COMPILER),--compiler $(COMPILER)) $(ARGS)
+
 # --------------------------------------------------------------------------------------------------- published numbers
 
 .PHONY: bench-mobilenet_v2

@@ -14,6 +14,7 @@ Kind = Literal["time", "profile", "outputs"]
 Level = Literal["all", "extended", "basic", "disabled"]
 Clock = Literal["thread", "wall"]
 _MOST_RUNS = 1_000_000
+_MOST_WARMUPS = 100_000
 _MOST_SECONDS = 86_400.0
 
 
@@ -97,7 +98,7 @@ class Manifest:
         kind = _one_of("step", step.kind, get_args(Kind))
         words = [
             f"step {_whole('model of a step', step.model, 0, len(self.models) - 1)} {kind}",
-            f"warmups={_whole('warmups', step.warmups, 0, _MOST_RUNS)}",
+            f"warmups={_whole('warmups', step.warmups, 0, _MOST_WARMUPS)}",
             f"runs={_whole('runs', step.runs, 1, _MOST_RUNS)}",
             f"min_time_s={_seconds('min_time_s', step.min_time_s)}",
         ]

@@ -78,7 +78,7 @@ enum ExitCode {
     EXIT_MEMORY = 7,
 };
 
-/* ------------------------------------------------------------------------------------------- ONNX Runtime's C API */
+/* -------------------------------------------------------------------------------------------- ONNX Runtime's C API */
 
 typedef struct OrtApi OrtApi;
 typedef struct OrtEnv OrtEnv;
@@ -177,12 +177,21 @@ static const struct {
     unsigned bytes;
     bool zero; /* a made-up input is zero: whole numbers may be indices */
 } element_types[] = {
-    [FLOAT32] = {"float32", 4, false}, [2] = {"uint8", 1, true},   [3] = {"int8", 1, true},    [4] = {"uint16", 2, true},
-    [5] = {"int16", 2, true},          [6] = {"int32", 4, true},   [7] = {"int64", 8, true},   [9] = {"bool", 1, true},
-    [FLOAT16] = {"float16", 2, false}, [FLOAT64] = {"float64", 8, false}, [12] = {"uint32", 4, true}, [13] = {"uint64", 8, true},
+    [FLOAT32] = {"float32", 4, false},
+    [2] = {"uint8", 1, true},
+    [3] = {"int8", 1, true},
+    [4] = {"uint16", 2, true},
+    [5] = {"int16", 2, true},
+    [6] = {"int32", 4, true},
+    [7] = {"int64", 8, true},
+    [9] = {"bool", 1, true},
+    [FLOAT16] = {"float16", 2, false},
+    [FLOAT64] = {"float64", 8, false},
+    [12] = {"uint32", 4, true},
+    [13] = {"uint64", 8, true},
 };
 
-/* --------------------------------------------------------------------------------------------- lines on stdout, ends */
+/* ------------------------------------------------------------------------------------------- lines on stdout, ends */
 
 static int out_fd = -1; /* stdout; its number itself then belongs to stderr, so that nobody else can write here */
 
@@ -203,8 +212,9 @@ static void write_out(const char *data, size_t bytes) {
 }
 
 static _Noreturn void out_of_memory(void) {
-    static const char line[] = "{\"event\":\"failed\",\"step\":null,\"code\":\"memory\",\"message\":\"there is no memory left\"}\n";
-    write_out(line, sizeof line - 1);
+    static const char said[] =
+        "{\"event\":\"failed\",\"step\":null,\"code\":\"memory\",\"message\":\"there is no memory left\"}\n";
+    write_out(said, sizeof said - 1);
     leave(EXIT_MEMORY);
 }
 
@@ -363,7 +373,7 @@ static void own_stdout(void) {
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write */
 }
 
-/* --------------------------------------------------------------------------------------------------- files, numbers */
+/* -------------------------------------------------------------------------------------------------- files, numbers */
 
 /* All of a file, with a NUL behind it, and in *bytes its length; NULL, and errno, if it cannot be read. */
 static char *file_text(const char *path, size_t most, size_t *bytes) {
@@ -458,7 +468,7 @@ static bool to_seconds(char *text, double *value) {
     return *value <= MOST_SECONDS;
 }
 
-/* ----------------------------------------------------------------------------------------------------- the manifest */
+/* ---------------------------------------------------------------------------------------------------- the manifest */
 
 struct Pair {
     const char *name, *value;
@@ -689,7 +699,7 @@ static bool read_manifest(struct Manifest *manifest, const char *path, struct Pr
     return take_text(manifest, text, bytes, problem);
 }
 
-/* ------------------------------------------------------------------------------------------------ library and options */
+/* --------------------------------------------------------------------------------------------- library and options */
 
 static void *library;
 
@@ -737,10 +747,11 @@ static bool append_nnapi(const struct Pairs *given, OrtSessionOptions *options, 
     OrtStatus *(*append)(OrtSessionOptions *, uint32_t flags);
     uint32_t flags = 0;
     for (size_t i = 0; i < given->count; i++) {
+        const char *name = given->items[i].name;
         unsigned bit = 0;
         uint64_t set = 0;
-        if (!find(names, given->items[i].name, &bit) || !to_whole(given->items[i].value, 1, &set))
-            return fail(problem, "option", "nnapi has no option %s that can be %s", given->items[i].name, given->items[i].value);
+        if (!find(names, name, &bit) || !to_whole(given->items[i].value, 1, &set))
+            return fail(problem, "option", "nnapi has no option %s that can be %s", name, given->items[i].value);
         flags |= (uint32_t)set << bit;
     }
     if (!find_function(library, "OrtSessionOptionsAppendExecutionProvider_Nnapi", &append))
@@ -756,7 +767,7 @@ static bool append_provider(const struct Manifest *manifest, OrtSessionOptions *
     if (strcmp(name, "nnapi") == 0)
         return append_nnapi(given, options, problem);
     if (ort.SessionOptionsAppendExecutionProvider == NULL)
-        return fail(problem, "option", "this ONNX Runtime is too old for provider %s: 1.12 is the oldest that will do", name);
+        return fail(problem, "option", "provider %s needs ONNX Runtime 1.12 at least, this one is older", name);
     if (strcmp(name, "xnnpack") == 0)
         name = "XNNPACK";
     else if (strcmp(name, "qnn") == 0)
@@ -774,10 +785,11 @@ static bool append_provider(const struct Manifest *manifest, OrtSessionOptions *
 
 static bool set_options(const struct Manifest *manifest, OrtSessionOptions *options, struct Problem *problem) {
     const char *what = "a session option";
+    unsigned level = level_values[manifest->level];
     bool well = worked(ort.SetIntraOpNumThreads(options, (int)manifest->threads), problem, "option", what) &&
                 worked(ort.SetInterOpNumThreads(options, 1), problem, "option", what) &&
                 worked(ort.SetSessionExecutionMode(options, SEQUENTIAL), problem, "option", what) &&
-                worked(ort.SetSessionGraphOptimizationLevel(options, level_values[manifest->level]), problem, "option", what);
+                worked(ort.SetSessionGraphOptimizationLevel(options, level), problem, "option", what);
     for (size_t i = 0; well && i < manifest->config.count; i++) {
         const struct Pair *entry = &manifest->config.items[i];
         well = worked(ort.AddSessionConfigEntry(options, entry->name, entry->value), problem, "option", entry->name);
@@ -839,7 +851,7 @@ static void send_hello(const struct Manifest *manifest, const char *version) {
         ort.ReleaseStatus(status);
 }
 
-/* --------------------------------------------------------------------------------------------------- made-up inputs */
+/* -------------------------------------------------------------------------------------------------- made-up inputs */
 
 /* SplitMix64's output function: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators". */
 static uint64_t mix(uint64_t word) {
@@ -908,7 +920,7 @@ static bool read_input(const char *path, void *data, size_t bytes, struct Proble
     return got == 0 || fail(problem, "input", "%s has not the %zu bytes of the input", path, bytes);
 }
 
-/* -------------------------------------------------------------------------------------------------------- one session */
+/* ----------------------------------------------------------------------------------------------------- one session */
 
 struct Input {
     char *name; /* ONNX Runtime's memory */
@@ -1022,7 +1034,8 @@ static bool fill_input(
 }
 
 static bool describe_input(
-    const struct Session *session, size_t index, const struct Model *model, struct Shape *shape, struct Problem *problem) {
+    const struct Session *session, size_t index, const struct Model *model, struct Shape *shape,
+    struct Problem *problem) {
     OrtTypeInfo *type = NULL;
     const OrtTensorTypeAndShapeInfo *info = NULL;
     if (!worked(ort.SessionGetInputTypeInfo(session->session, index, &type), problem, "input", "its type"))
@@ -1035,19 +1048,25 @@ static bool describe_input(
     return well;
 }
 
+static bool bind_data(
+    struct Session *session, struct Input *input, const struct Shape *shape, struct Problem *problem) {
+    size_t bytes = (size_t)shape->count * element_types[shape->type].bytes;
+    OrtStatus *status = ort.CreateTensorWithDataAsOrtValue(
+        cpu_memory, input->data, bytes, shape->sizes, shape->dimensions, shape->type, &input->value);
+    return worked(status, problem, "input", "its tensor") &&
+           worked(ort.BindInput(session->binding, input->name, input->value), problem, "input", "binding it");
+}
+
 static bool bind_input(
     struct Session *session, size_t index, const struct Model *model, uint64_t seed, struct Problem *problem) {
     struct Input *input = &session->inputs[index];
-    struct Shape shape;
+    struct Shape shape = {.count = 0};
     struct Problem inner = {0};
-    if (!worked(ort.SessionGetInputName(session->session, index, allocator, &input->name), problem, "input", "its name"))
+    OrtStatus *status = ort.SessionGetInputName(session->session, index, allocator, &input->name);
+    if (!worked(status, problem, "input", "its name"))
         return false;
-    bool well = describe_input(session, index, model, &shape, &inner) && fill_input(input, model, &shape, seed, &inner) &&
-                worked(ort.CreateTensorWithDataAsOrtValue(
-                           cpu_memory, input->data, (size_t)shape.count * element_types[shape.type].bytes, shape.sizes,
-                           shape.dimensions, shape.type, &input->value),
-                       &inner, "input", "its tensor") &&
-                worked(ort.BindInput(session->binding, input->name, input->value), &inner, "input", "binding it");
+    bool well = describe_input(session, index, model, &shape, &inner) &&
+                fill_input(input, model, &shape, seed, &inner) && bind_data(session, input, &shape, &inner);
     return well || fail(problem, inner.code, "input %.200s: %.1800s", input->name, inner.message);
 }
 
@@ -1129,7 +1148,7 @@ static bool open_session(
     return worked(status, problem, "model", "it does not load") && bind(session, model, manifest->seed, problem);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- memory */
+/* ---------------------------------------------------------------------------------------------------------- memory */
 
 /* Gives freed memory back, so that a session's peak is its own; then starts the kernel's high-water mark anew. */
 static bool reset_peak(void) {
@@ -1192,7 +1211,7 @@ static void empty_caches(void) {
         ballast[i] += 1;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- runs */
+/* ------------------------------------------------------------------------------------------------------------ runs */
 
 struct Times {
     double *warmups_us, *values_us;
@@ -1215,7 +1234,8 @@ static bool append_run(
 
 /* At least step->runs runs and step->min_s; once there are 15, none begins after step->most_s. */
 static bool time_runs(
-    const struct Session *session, const struct Step *step, clockid_t clock, struct Times *times, struct Problem *problem) {
+    const struct Session *session, const struct Step *step, clockid_t clock, struct Times *times,
+    struct Problem *problem) {
     double begin = now_us(CLOCK_MONOTONIC), wall_us = 0;
     bool well = true;
     for (uint64_t i = 0; well && i < step->warmups; i++) {
@@ -1238,7 +1258,7 @@ static bool time_runs(
     return well;
 }
 
-/* ----------------------------------------------------------------------------------------------- what a step leaves */
+/* ---------------------------------------------------------------------------------------------- what a step leaves */
 
 static void put_samples(const struct Pairs *samples) {
     bool first = true;
