@@ -104,12 +104,12 @@ def connect(
     waited for up to `authorise_s`. Raises: ConnectionLost, Refused, ProtocolError, DeviceError.
     """
     if address.transport == "server":
-        from android_bench import server
+        from android_bench.server import connect as connect_through_server
 
-        return server.connect(address.serial)
-    from android_bench import direct
+        return connect_through_server(address.serial)
+    from android_bench.direct import connect as connect_directly
 
-    return direct.connect(address, notice=notice, authorise_s=authorise_s)
+    return connect_directly(address, notice=notice, authorise_s=authorise_s)
 
 
 class Adb:

@@ -26,6 +26,8 @@ def shake_hands(
 ) -> frozenset[str]:
     """The features of the phone, which from now on takes packets of the agreed version and length.
 
+    With `authorise_s` 0, the owner of a phone that does not know us is not asked.
+
     Raises: Refused if it does not accept our key; ConnectionLost if it does not answer; ProtocolError.
     """
     deadline = Deadline(_ANSWER_S)
@@ -72,6 +74,8 @@ def _authorise(
             packet = _answer(link, deadline)
             if packet.command == CNXN:
                 return packet
+        if authorise_s <= 0:
+            raise _unauthorised(link.name)
         if notice:
             notice(f"{link.name} asks whether it may be debugged: tap 'Allow' on its screen")
         deadline = Deadline(authorise_s)

@@ -96,7 +96,7 @@ class ServerStream:
     def __init__(self, connection: AdbConnection, name: str, serial: str) -> None:
         self.closed = False
         self._connection = connection
-        self._socket = connection.conn
+        self._socket: socket.socket = connection.conn
         self._name = name
         self._serial = serial
 
@@ -154,7 +154,7 @@ def _asked(question: str, name: str) -> AdbConnection:
             "phones behind an adb server need a package that is missing; type `pip install 'amc-mobile[adbutils]'`"
         ) from error
 
-    class Unstarted(AdbConnection):
+    class Unstarted(AdbConnection):  # type: ignore[misc]  # adbutils has no types
         """Does not start a server where there is none."""
 
         def _safe_connect(self) -> socket.socket:
@@ -197,9 +197,10 @@ def _checked(connection: AdbConnection, name: str) -> None:
 def _understood(connection: AdbConnection, name: str) -> str:
     """The text that the server answers with. Raises: ConnectionLost."""
     try:
-        return connection.read_string_block()
+        text: str = connection.read_string_block()
     except Exception as error:
         raise _lost(name, error) from error
+    return text
 
 
 def refusal(name: str, reason: str) -> DeviceError:
