@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ PROVIDERS = {
     "qnn": "QNNExecutionProvider",
 }
 FOLDER = "amc-mobile"  # everything of ours on a phone lies in it
-_WORK = "work"  # in it: where the runner runs and leaves its files
+_WORK = "work-"  # in it, one for each process: where the runner runs and leaves its files
 _MOST_KEPT_BYTES = 2**30  # of models on the phone
 _FRUITLESS = 3  # starts of the runner in a row that gave nothing
 _STEP_S = 300.0  # that one session may take at most
@@ -96,6 +97,7 @@ class AndroidDevice:
         self._sleep = sleep
         self.memory = Memory(step_s * (_EMULATED if settings.wrapper else 1.0))
         self._installed: str | None = None
+        self._work = f"{_WORK}{secrets.token_hex(4)}"
 
     # ------------------------------------------------------------------------------------------------ what it is
 
@@ -217,8 +219,12 @@ class AndroidDevice:
     def runner(self, told: Callable[[str], None]) -> RunnerOnPhone:
         """The runner, sent to the phone if it is not there yet."""
         if self._installed is None:
+            old = (
+                f"find {quote(self.root)} -maxdepth 1 -name '{_WORK}*' -mtime +1 -exec rm -rf {{}} + 2>/dev/null; true"
+            )
+            self.adb.shell(old, timeout_s=_CLEAN_S, again=True)  # left by processes that were killed
             self._installed = install(self.adb, self.bundle, self.root, _megabytes("the runner", told))
-        work = posixpath.join(self.root, _WORK)
+        work = posixpath.join(self.root, self._work)
         return RunnerOnPhone(self.adb, self.bundle, _seen(self._installed), work, self.settings.wrapper)
 
     def send(self, models: Sequence[bytes], told: Callable[[str], None]) -> list[str]:

@@ -229,6 +229,9 @@ def _device_config(device: DeviceInfo) -> DeviceConfig:
         "batch": device.batch,
         "cores": [int(core) for core in told["cores"].split(",")] if told.get("pinned") == "yes" else None,
         "optimisation": device.optimisation if device.optimisation in ("all", "extended", "basic") else "all",
+        "provider": {"Xnnpack": "xnnpack", "Nnapi": "nnapi", "QNN": "qnn"}.get(
+            device.provider.removesuffix("ExecutionProvider"), "cpu"
+        ),
     }
     return DeviceConfig.model_validate(values)
 
