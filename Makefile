@@ -9,6 +9,7 @@ AMC  := $(BIN)/amc
 DEVICE  ?= host
 MODEL   ?= mobilenet_v2
 LATENCY ?= 0.5
+ABI     ?= arm64-v8a
 # The table that `make profile` wrote for this device and network, if there is just one.
 TABLE   ?= $(if $(word 2,$(TABLES)),,$(TABLES))
 TABLES  := $(filter-out .%,$(wildcard latency_tables/$(subst :,_,$(DEVICE))/$(MODEL)--*.json))
