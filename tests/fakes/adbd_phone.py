@@ -103,6 +103,7 @@ class Phone:
         }
         if self.battery is not None:
             files["/served/dumpsys/battery"] = battery_text(self.battery)
+            files["/sys/class/power_supply/battery/capacity"] = f"{self.battery.percent}\n"
         if self.thermal_status is not None:
             files["/served/dumpsys/thermalservice"] = thermal_text(self.thermal_status, 35.0)
         for number, (kind, value) in enumerate(self.zones.items()):
@@ -139,8 +140,10 @@ class Controls:
         self._sandbox = sandbox
 
     def battery(self, **changed: int) -> None:
-        """`percent=`, `tenths_celsius=`, `powered=`."""
-        self._sandbox.write("/served/dumpsys/battery", battery_text(Battery(**changed)))  # type: ignore[arg-type]
+        """`percent=`, `tenths_celsius=`, `powered=`; what is not given is as in `Battery`."""
+        battery = Battery(**changed)  # type: ignore[arg-type]
+        self._sandbox.write("/served/dumpsys/battery", battery_text(battery))
+        self._sandbox.write("/sys/class/power_supply/battery/capacity", f"{battery.percent}\n")
 
     def thermal(self, status: int, cpu_celsius: float = 35.0) -> None:
         self._sandbox.write("/served/dumpsys/thermalservice", thermal_text(status, cpu_celsius))

@@ -113,7 +113,8 @@ class Sandbox:
     def path(self, phone_path: str) -> Path:
         """Where a file of the phone lies here, whatever dots are in its path."""
         clean = posixpath.normpath(posixpath.join("/", phone_path)).lstrip("/")
-        if any(f"/{clean}".startswith(tree) for tree in self._real):
+        ours = clean.startswith(TREES) or not clean.startswith("proc/")
+        if not ours or any(f"/{clean}".startswith(tree) for tree in self._real):
             return Path("/", clean)
         return self.root / clean
 
