@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,14 @@ _MOST_PACKET_BYTES = 1 << 24
 _HANG_UP = """read -r amc_1 amc_2 amc_3 amc_4 amc_group amc_rest 2>/dev/null </proc/$$/stat
 [ "$amc_group" = $$ ] && trap 'trap "" HUP; kill -HUP 0; exit 129' HUP
 """
+# stderr goes to a file that a flood cannot fill the phone with, where its `head` can count.
+_MARKED = """for amc_err in "$TMPDIR" /data/local/tmp /tmp; do [ -d "$amc_err" ] && [ -w "$amc_err" ] && break; done
+amc_err=$amc_err/.{mark}
+amc_most="head -c {most}"; echo | head -c 1 >/dev/null 2>&1 || amc_most=cat
+{hang_up}echo {mark}
+{{ {{ (eval {command}) 2>&1 >&3 3>&-; echo $? >$amc_err.code; }} | $amc_most >$amc_err; }} 3>&1 </dev/null & wait $!
+echo {mark}:$(cat $amc_err.code):
+cat $amc_err; rm -f $amc_err $amc_err.code"""
 
 
 class Said:
@@ -29,7 +38,7 @@ class Said:
     def __init__(self, name: str, most_bytes: int, on_stdout: Callable[[bytes], None] | None) -> None:
         self.code: int | None = None
         self.name = name
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._on_stdout = on_stdout
         self._kept = {_STDOUT: bytearray(), _STDERR: bytearray()}
         self._count = {_STDOUT: 0, _STDERR: 0}
@@ -39,9 +48,9 @@ class Said:
         if not data:
             return
         self._count[stream] += len(data)
-        if self._count[stream] > self._most_bytes:
+        if self._count[stream] > self.most_bytes:
             raise DeviceError(
-                f"the command on {self.name} said more than {self._most_bytes} bytes and was cut off; "
+                f"the command on {self.name} said more than {self.most_bytes} bytes and was cut off; "
                 "restart the phone if this happens again"
             )
         if stream == _STDOUT and self._on_stdout:
@@ -76,7 +85,7 @@ class PacketScript:
     """For daemons with the feature shell_v2."""
 
     def __init__(self, command: str, said: Said) -> None:
-        script = f"{_HANG_UP}{{ {command}\n}} & wait $!"
+        script = f"{_HANG_UP}{{ eval {shlex.quote(command)}; }} & wait $!"  # eval: a mistake in it ends nothing else
         self.service = b"shell,v2,raw:" + script.encode("utf-8", "surrogateescape")
         self._said = said
         self._held = b""
@@ -117,11 +126,7 @@ class MarkedScript:
 
     def __init__(self, command: str, said: Said) -> None:
         mark = f"amc-{secrets.token_hex(16)}"
-        script = (
-            f'for amc_err in "$TMPDIR" /data/local/tmp /tmp; do [ -d "$amc_err" ] && [ -w "$amc_err" ] && break; done\n'
-            f"amc_err=$amc_err/.{mark}\n{_HANG_UP}echo {mark}\n"
-            f"{{ {command}\n}} 2>$amc_err </dev/null & wait $!; echo {mark}:$?:; cat $amc_err; rm -f $amc_err"
-        )
+        script = _MARKED.format(mark=mark, hang_up=_HANG_UP, command=shlex.quote(command), most=said.most_bytes + 1)
         self.service = b"shell:" + script.encode("utf-8", "surrogateescape")
         self._said = said
         self._mark = mark.encode()

@@ -1,0 +1,36 @@
+"""The client suite against the fake daemon, as phones of several ages are."""
+
+from __future__ import annotations
+
+import pytest
+
+from android_bench.adb import Adb, Address
+from tests.android_bench.adb.client_suite import ClientSuite
+from tests.fakes.adbd import FakeAdbd
+from tests.fakes.adbd_packets import CHECKED
+
+PHONES = {
+    "new": {},
+    "old": {"version": CHECKED, "most_data": 4096},  # Android 7: checksums, small packets
+    "older": {"version": CHECKED, "most_data": 256 * 1024, "features": (), "crlf": True},  # Android 6: shell v1
+}
+
+
+class TestClient(ClientSuite):
+    @pytest.fixture(params=list(PHONES))
+    def daemon(self, request, tmp_path):
+        with FakeAdbd(tmp_path / "phone", **PHONES[request.param]) as daemon:
+            yield daemon
+
+    @pytest.fixture
+    def adb(self, daemon):
+        adb = Adb(Address("tcp", daemon.address))
+        yield adb
+        adb.close()
+
+    @pytest.fixture
+    def folder(self, adb):
+        adb.shell("mkdir -p /data/local/tmp/suite", timeout_s=20)
+        return "/data/local/tmp/suite"
+
+
