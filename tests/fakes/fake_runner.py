@@ -1,9 +1,9 @@
-"""A runner that computes how long a network takes instead of running it: quick, exact, and it breaks when it is told to.
+"""A runner that computes how long a network takes instead of running it: quick, exact, and breaks when it is told to.
 
     bundle = fake_bundle(tmp_path)              # an android_bench.bundle.Bundle whose runner is this script
     with FakeAdbd(tmp_path / "phone") as daemon:
         device = AndroidDevice(adb, settings, lambda abis: bundle)
-        script(daemon, at={3: {"do": "crash"}, 5: {"write": {CLOCK: "600000"}}}, models={digest: "crash"}, session_s=0.1)
+        script(daemon, at={3: {"do": "crash"}, 5: {"write": {CLOCK: "600000"}}}, models={digest: "crash"})
 
 It speaks android_bench/runner/PROTOCOL.md. A run takes AnalyticDevice's time (tests/fakes/analytic.py) by the file's
 bytes, times the highest clock over the current one of the strongest core in use, read on the phone when a session is
@@ -18,8 +18,8 @@ The script is /served/runner.json on the phone. Sessions count from 0 over all s
 * `starts`: HAPPENING before the first line of a start, by the start's number.
 * `session_s`: what every session really lasts.
 
-HAPPENINGs: "crash" (a signal), "exit" (code 1), "fail" (the runtime refuses the model), "hang", "flood", "garbage", "torn"
-(ends within a line), "refuse" (the manifest).
+HAPPENINGs: "crash" (a signal), "exit" (code 1), "fail" (the runtime refuses the model), "hang", "flood", "garbage",
+"torn" (ends within a line), "refuse" (the manifest).
 """
 
 from __future__ import annotations
