@@ -1,0 +1,1 @@
+"""The phone path against its real counterparts: adb clients, the real adbd, the aarch64 runner. See counterparts.py."""
