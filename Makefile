@@ -41,6 +41,10 @@ test: setup ## Run the tests (offline, CPU)
 test-slow: setup ## The tests that take minutes: large networks, the report in a real browser
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+.PHONY: test-phone
+test-phone: setup ## The phone path against real adb clients, the real adbd and the emulated arm64 runner (fetches them)
+	$(BIN)/python -m tests.phone.counterparts $(ARGS)
+
 # ------------------------------------------------------------------------------------------------------------ the verbs
 
 .PHONY: devices
