@@ -217,7 +217,7 @@ class Adb:
 def quote(text: str) -> str:
     """`text` as one word of a sh command. Raises: DeviceError for NUL and line breaks, which no name of ours holds."""
     if any(letter in text for letter in "\0\n\r"):
-        raise DeviceError(f"{printable(text)!r} holds a line break or NUL and is not sent to a phone; rename it")
+        raise DeviceError(f"'{printable(text)}' holds a line break or NUL and is not sent to a phone; rename it")
     return shlex.quote(text)
 
 

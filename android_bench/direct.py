@@ -82,7 +82,7 @@ class DirectLink:
 
 
 class DirectStream:
-    """Bytes to and from one service. What the phone may send ahead is bounded. Implements streams.Stream."""
+    """Bytes to and from one service, at most one packet ahead. Implements streams.Stream."""
 
     def __init__(self, link: DirectLink, local: int) -> None:
         self.local = local
@@ -92,14 +92,13 @@ class DirectStream:
         self._link = link
         self._left = False  # closed by us
         self._credit_bytes = 0  # that we may send now; without a window: one packet or none
-        self._pending = bytearray()  # come, and not read
+        self._pending = b""  # come, and not read: one packet, as no other is received before it is
 
     def read(self, deadline: Deadline) -> bytes:
         """The next bytes; none at the end."""
         while not self._pending and not self.closed:
             self._link.next_packet(self, deadline)
-        data = bytes(self._pending)
-        self._pending.clear()
+        data, self._pending = self._pending, b""
         if data and not self.closed:
             self._acknowledge(len(data), deadline)
         return data
@@ -141,7 +140,7 @@ class DirectStream:
             self._credit_bytes = self._credit_after(packet)
         elif packet.command == WRTE and self.remote:
             if not self._left:
-                self._keep(packet.payload)
+                self._pending = packet.payload
         elif packet.command == CLSE:
             self.close_back()
 
@@ -158,12 +157,6 @@ class DirectStream:
             raise self._link.packets.broken("an acknowledgement has no count")
         credit: int = self._credit_bytes + struct.unpack("<i", packet.payload)[0]
         return credit
-
-    def _keep(self, payload: bytes) -> None:
-        most_bytes = _WINDOW_BYTES if self._link.windowed else len(payload)
-        if len(self._pending) + len(payload) > most_bytes:
-            raise self._link.packets.broken("it sends more before what it sent was taken")
-        self._pending += payload
 
     def _acknowledge(self, count: int, deadline: Deadline) -> None:
         payload = struct.pack("<i", count) if self._link.windowed else b""

@@ -65,7 +65,7 @@ class PacketLink:
         header = self._wire.receive(_HEADER.size, deadline)
         command, arg0, arg1, length, check, magic = _HEADER.unpack(header)
         if command not in _KNOWN or magic != command ^ _MASK:
-            raise self.broken(f"it sent {printable(header, 40)!r}")
+            raise self.broken(f"it sent '{printable(header, 40)}'")
         if length > self.payload_bytes:
             raise self.broken(f"it announced {length} bytes where {self.payload_bytes} are the most")
         payload = self._wire.receive(length, deadline) if length else b""

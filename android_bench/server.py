@@ -38,11 +38,11 @@ def place(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
     if spec := environment.get("ADB_SERVER_SOCKET"):
         found = _SPEC.fullmatch(spec)
         if not found:
-            raise DeviceError(f"ADB_SERVER_SOCKET is {printable(spec)!r}; set it to tcp:HOST:PORT, or unset it")
+            raise DeviceError(f"ADB_SERVER_SOCKET is '{printable(spec)}'; set it to tcp:HOST:PORT, or unset it")
         return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])
     port = environment.get("ANDROID_ADB_SERVER_PORT") or str(PORT)
     if not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise DeviceError(f"ANDROID_ADB_SERVER_PORT is {printable(port)!r}; set it to a port, or unset it")
+        raise DeviceError(f"ANDROID_ADB_SERVER_PORT is '{printable(port)}'; set it to a port, or unset it")
     return environment.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1", int(port)
 
 

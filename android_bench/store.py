@@ -26,7 +26,7 @@ class Store:
     def __init__(self, adb: Adb, folder: str) -> None:
         """Raises: DeviceError for a folder that is no absolute path below another."""
         if not folder.startswith("/") or len(posixpath.normpath(folder).split("/")) < 3:
-            raise DeviceError(f"{printable(folder)!r} is no folder for our files on a phone; use /data/local/tmp/NAME")
+            raise DeviceError(f"'{printable(folder)}' is no folder for our files on a phone; use /data/local/tmp/NAME")
         self.folder = posixpath.normpath(folder)
         self._adb = adb
         self._part = f".{secrets.token_hex(4)}.part"  # ends the names of our files on their way

@@ -80,7 +80,7 @@ class Files:
     def _path(self, remote: str) -> bytes:
         path = remote.encode("utf-8", "surrogateescape")
         if not path or b"\0" in path or len(path) > _MOST_NAME_BYTES:
-            raise DeviceError(f"{printable(remote)!r} is no file name for a phone; use a shorter, plain one")
+            raise DeviceError(f"'{printable(remote)}' is no file name for a phone; use a shorter, plain one")
         return path
 
     def _push(
@@ -167,7 +167,7 @@ class Files:
 
     def _broken(self, kind: bytes) -> ProtocolError:
         return ProtocolError(
-            f"{self._name} breaks the rules of file transfer (it sent {printable(kind)!r}); "
+            f"{self._name} breaks the rules of file transfer (it sent '{printable(kind)}'); "
             "restart the phone, then run the command again"
         )
 

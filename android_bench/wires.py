@@ -140,7 +140,7 @@ class UsbWire:
 def _host_and_port(serial: str) -> tuple[str, int]:
     host, _, port = serial.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise DeviceError(f"{printable(serial)!r} is not HOST:PORT; type, for example, 192.168.0.7:5555")
+        raise DeviceError(f"'{printable(serial)}' is not HOST:PORT; type, for example, 192.168.0.7:5555")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

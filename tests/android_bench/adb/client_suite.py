@@ -117,7 +117,7 @@ class ClientSuite:
         path = posixpath.join(folder, name)
         adb.push(name.encode(), path)
         assert adb.pull(path, most_bytes=1000) == name.encode()
-        listed = adb.shell(f"cd {quote(folder)}; for f in *; do printf %s \"$f\"; done", timeout_s=20)
+        listed = adb.shell(f'cd {quote(folder)}; for f in *; do printf %s "$f"; done', timeout_s=20)
         assert listed.stdout.decode() == name
 
     def test_modes(self, adb: Adb, folder: str):
@@ -143,7 +143,7 @@ class ClientSuite:
         with pytest.raises(Refused, match="there is no file"):
             adb.pull(f"{folder}/absent", most_bytes=10)
         adb.push(b"", f"{folder}/file")
-        with pytest.raises(Refused, match="refuses .*file/below"):
+        with pytest.raises(Refused, match=r"refuses .*file/below"):
             adb.push(b"x", f"{folder}/file/below")
         adb.push(b"x", f"{folder}/after")  # the connection is still of use
 

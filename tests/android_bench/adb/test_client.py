@@ -32,5 +32,3 @@ class TestClient(ClientSuite):
     def folder(self, adb):
         adb.shell("mkdir -p /data/local/tmp/suite", timeout_s=20)
         return "/data/local/tmp/suite"
-
-
