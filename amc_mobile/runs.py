@@ -62,6 +62,16 @@ class RunFolder:
         """
         return self.devices / f"{_slug(name)}.json"
 
+    def model_sha256(self) -> str:
+        """The identity of the network that ships, empty before there is one. Raises: RunFolderError."""
+        try:
+            with self.model_onnx.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise RunFolderError(f"cannot read {self.model_onnx}: {error.strerror}") from error
+
     def create(self) -> RunFolder:
         """Makes the folder and checks that it can be written. Raises: RunFolderError."""
         try:

@@ -368,8 +368,7 @@ class Comparison:
     """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %.
 
     `int8` is the pruned network, quantised: its speed only, since its ranges come from noise. What could not be timed
-    says why in `failed`, by label. `layers` come from sessions of their own, which the profiler slows down a little:
-    they add up to more than the latency.
+    says why in `failed`, by label. `layers` come from the profiler's sessions: they need not add up to the latency.
     """
 
     device: DeviceInfo
@@ -389,6 +388,7 @@ class Comparison:
     failed: Mapping[str, str] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)  # of the ONNX files as they were sent, by label
     layers: tuple[LayerTime, ...] = ()
+    model_sha256: str = ""  # of the run's model.onnx, the network that was timed
 
 
 @dataclass(frozen=True, slots=True)

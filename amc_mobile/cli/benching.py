@@ -53,7 +53,7 @@ def bench_device(session: Session, device: Device, progress: Progress, *, table:
         int8=int8,
         variants=variants,
     )
-    return replace(found, failed={**failed, **found.failed})
+    return replace(found, failed={**failed, **found.failed}, model_sha256=folder.model_sha256())
 
 
 def predictions_us(

@@ -26,11 +26,11 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """summary.json: before and after in every currency. Times in µs, accuracies as fractions.
 
     `predicted_us` and `budget_us` are on the clock of the comparison: `clock_drift` times what they were when the table
-    was measured (the searched `limit`).
+    was measured (the searched `limit`). An emulated device earns no speed-up.
     """
     accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
     metric = search["budget"]["metric"]
-    limits = limit_facts(search, config)
+    limits, emulated = limit_facts(search, config), comparison["device"]["emulated"]
     after = accuracy["finetuned"] or accuracy["pruned"]
     name = accuracy["metric"]
     return {
@@ -48,8 +48,9 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "test_images": accuracy["test_images"],
         "latency_before_us": comparison["latency_before_us"],
         "latency_after_us": comparison["latency_after_us"],
-        "speedup": comparison["speedup"],
-        "speedup_ci": comparison["speedup_ci"],
+        "emulated": emulated,
+        "speedup": None if emulated else comparison["speedup"],
+        "speedup_ci": None if emulated else comparison["speedup_ci"],
         "predicted_us": comparison["predicted_us"],
         "prediction_error": comparison["prediction_error"],
         "clock_drift": comparison["drift"],
@@ -166,14 +167,31 @@ def show_comparison(path: Path, as_json: bool) -> None:
     """Prints original against pruned on one device on stdout, from the file of their comparison."""
     found = read_json(path)
     if as_json:
-        print_json({key: value for key, value in found.items() if key not in ("original", "pruned")})
+        print_json({key: value for key, value in found.items() if key not in ("original", "pruned", "int8")})
         return
     before, after = say.ms(found["latency_before_us"]), say.ms(found["latency_after_us"])
-    _print(f"{before} -> {after}: {say.times(found['speedup'])} as fast (95 %: {say.interval(found['speedup_ci'])})")
+    if found["device"]["emulated"]:
+        _print(f"EMULATED: function only, no speed claim ({before} -> {after} by the emulator's clock)")
+    else:
+        _print(f"{before} -> {after}: {_as_fast(found['speedup'], found['speedup_ci'])}")
+    _print_int8(found)
     if found["predicted_us"] is not None:
         error = say.signed_percent(found["prediction_error"])
         _print(f"predicted {say.ms(found['predicted_us'])}, {error} against measured")
     _print(f"{found['device']['model']}, {found['device']['runtime']}, raw values in {path}")
+
+
+def _print_int8(found: dict[str, Any]) -> None:
+    """The pruned network in int8, or why it was not timed; nothing where nobody asked."""
+    if "int8" in found.get("failed", {}):
+        _print(f"in int8 not timed: {found['failed']['int8']}")
+    elif found.get("latency_int8_us") is not None:
+        fast = "" if found["device"]["emulated"] else f": {_as_fast(found['speedup_int8'], found['speedup_int8_ci'])}"
+        _print(f"in int8 {say.ms(found['latency_int8_us'])}{fast}; for its speed only, the accuracy is not measured")
+
+
+def _as_fast(speedup: float, ends: tuple[float, float]) -> str:
+    return f"{say.times(speedup)} as fast (95 %: {say.interval(ends)})"
 
 
 def _size_rows(facts: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from amc_mobile.device.protocol import Device, ModelsFailed, Progress
+from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.layer_times import layer_times
 from amc_mobile.profile.variants import Variants
 from amc_mobile.types import Comparison, Measurement, TimingJob, TimingProtocol
 
-_RESAMPLES = 10_000
 _NEEDED = ("original", "pruned")
 
 
@@ -104,12 +104,3 @@ def _speedup(before: Measurement, after: Measurement, seed: int) -> tuple[float,
     """Median of the rounds' ratios, and its 95 % interval."""
     ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
     return float(np.median(ratios)), median_interval(ratios, np.random.default_rng(seed))
-
-
-def median_interval(values: Sequence[float], rng: np.random.Generator, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval in which the median lies with this confidence: percentiles of resampled medians (Efron 1979)."""
-    sample = np.asarray(values)
-    medians = np.median(rng.choice(sample, size=(_RESAMPLES, len(sample))), axis=1)
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(medians, [tail, 100.0 - tail])
-    return float(low), float(high)

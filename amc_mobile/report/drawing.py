@@ -128,14 +128,22 @@ class Picture:
 @contextmanager
 def canvas(height_px: float) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure of the report's width in the report's style, and its axes; draw within the `with`."""
+    with panels(height_px, 1) as (figure, (axes,)):
+        yield figure, axes
+
+
+@contextmanager
+def panels(height_px: float, count: int) -> Iterator[tuple[Figure, list[Axes]]]:
+    """As `canvas`, with several axes below each other that share their x."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()  # the user's own matplotlibrc must not show
         mpl.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(WIDTH_PX / 72, height_px / 72), layout="constrained", facecolor="none")
-        axes = figure.add_subplot()
-        axes.set_facecolor("none")
-        yield figure, axes
+        all_axes = list(figure.subplots(count, sharex=True, squeeze=False)[:, 0])
+        for axes in all_axes:
+            axes.set_facecolor("none")
+        yield figure, all_axes
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:

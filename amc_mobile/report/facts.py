@@ -9,7 +9,9 @@ from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import Validation
 from amc_mobile.report import verdict
 from amc_mobile.report import wording as say
+from amc_mobile.report.conditions import Rows, conditions
 from amc_mobile.report.contest import contest, guarantee
+from amc_mobile.report.devices import DeviceFacts, device_facts
 from amc_mobile.report.outcome import (
     AccuracyFacts,
     BudgetFacts,
@@ -26,9 +28,7 @@ from amc_mobile.report.settled import Settled, sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
-from amc_mobile.types import Conditions, DeviceInfo
-
-Rows = tuple[tuple[str, str], ...]
+from amc_mobile.types import DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Facts:
     verdict: str
     device: DeviceInfo | None
     speed: SpeedFacts | None
+    devices: tuple[DeviceFacts, ...]  # that timed the networks, the run's own first
     accuracy: AccuracyFacts | None
     sizes: SizeFacts
     budget: BudgetFacts | None
@@ -73,13 +74,14 @@ def gather(folder: RunFolder) -> Facts:
     device = _device(sources)
     speed, accuracy = speed_facts(sources.comparison), accuracy_facts(sources.accuracy)
     budgets, search = budget_facts(sources), search_facts(sources)
-    budget = budgets[0] if budgets else None
+    budget, devices = budgets[0] if budgets else None, device_facts(sources)
     return Facts(
         schema=1,
         model=sources.config.model.name if sources.config else sources.network.name,
         verdict=verdict.verdict(device, speed, accuracy, budget),
         device=device,
         speed=speed,
+        devices=devices,
         accuracy=accuracy,
         sizes=size_facts(sources),
         budget=budget,
@@ -93,12 +95,12 @@ def gather(folder: RunFolder) -> Facts:
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
         settled=tuple(sentences(_settled(sources), _tolerance(sources))),
-        conditions=tuple(_conditions(sources, device)),
+        conditions=tuple(conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
         notes=(
             *_fine_grained_notes(sources),
             *_precision_notes(device),
-            *verdict.honesty_notes(accuracy, search, speed, budget),
+            *verdict.honesty_notes(accuracy, search, speed, budget, devices),
         ),
         missing=tuple(_missing(sources)),
         commands=sources.summary.commands,
@@ -172,57 +174,4 @@ def _missing(sources: Sources) -> Iterator[Missing]:
         yield Missing(
             "comparison.json", "Original and pruned were not timed against each other yet. `amc bench` does it."
         )
-
-
-def _conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[str, str]]:
-    """What one must know to measure the same again."""
-    if device is not None:
-        yield "Device", f"{device.model} ({device.name})" + (", emulated" if device.emulated else "")
-        yield "System", device.os
-        yield "Runtime", f"{device.runtime}, {device.provider}, optimisation “{device.optimisation}”"
-        yield "Precision and threads", f"{device.precision}, {device.threads} thread{'s' * (device.threads != 1)}"
-        yield from ((f"Device: {name}", text) for name, text in device.details.items())
-    if sources.table is not None and device is not None and sources.table.device.key() != device.key():
-        yield "Latency table", f"measured elsewhere: {sources.table.device.key().replace('|', ', ')}"
-    if sources.comparison is not None:
-        yield from _state("original", sources.comparison.original.conditions)
-        yield from _state("pruned", sources.comparison.pruned.conditions)
-        rounds = sources.comparison.pruned.values_us
-        yield "Timed", f"{len(rounds)} interleaved rounds, {sum(map(len, rounds))} timed runs of each network"
-    if sources.config is not None:
-        bench, profile = sources.config.bench, sources.config.profile
-        yield (
-            "Benchmark protocol",
-            (f"{bench.rounds} rounds, {bench.warmups} warm-ups, at least {bench.runs} runs and {bench.min_time_s:g} s"),
-        )
-        yield (
-            "Profile protocol",
-            (
-                f"{profile.carriers} carriers, {profile.rounds} rounds, {profile.warmups} warm-ups, "
-                f"at least {profile.runs} runs and {profile.min_time_s:g} s"
-            ),
-        )
-        yield "Seed", str(sources.config.seed)
-    yield "Input", " × ".join(map(str, sources.network.input_shape))
-    if sources.summary.parity is not None:
-        bare = sources.config is not None and sources.config.model.onnx is not None
-        what = "Masked against pruned network" if bare else "PyTorch against ONNX Runtime"
-        yield what, f"outputs differ by at most {sources.summary.parity:.1e}, relative"
-    yield "Model SHA-256", sources.model_sha256 or "not recorded"
-    yield from ((f"Version of {name}", text) for name, text in sources.summary.versions.items())
-
-
-def _state(which: str, state: Conditions) -> Iterator[tuple[str, str]]:
-    parts = [state.time_utc]
-    if state.load is not None:
-        parts.append(f"other load {state.load:.2f} cores")
-    if state.clock_khz:
-        low, high = min(state.clock_khz) / 1e6, max(state.clock_khz) / 1e6
-        parts.append(f"{low:.2f} GHz" if low == high else f"{low:.2f}–{high:.2f} GHz")
-    if state.governor is not None:
-        parts.append(f"governor {state.governor}")
-    if state.temperature_celsius is not None:
-        parts.append(f"{state.temperature_celsius:.0f} °C")
-    if state.battery_percent is not None:
-        parts.append(f"battery {state.battery_percent:.0f} %")
-    yield f"State, {which}", ", ".join(parts)
+    yield from (Missing("devices", f"A further device is not shown: {reason}.") for reason in sources.damaged)

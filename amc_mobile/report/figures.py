@@ -1,18 +1,14 @@
-"""The pictures of the report about the network and the clock: data in, inline SVG out."""
+"""The pictures of the report about the network and the latency table: data in, inline SVG out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from amc_mobile.cost.table import Validation
 from amc_mobile.report import drawing as ink
 from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
 from amc_mobile.report.facts import Facts
-from amc_mobile.report.outcome import RoundTimes, SpeedFacts
 from amc_mobile.report.search_figures import rewards, trials
 from amc_mobile.report.structure import GroupRow, LayerRow
 
@@ -22,12 +18,12 @@ _IN_THE_TABLE = " The others are in the table below."
 
 
 def draw(facts: Facts) -> tuple[Picture, ...]:
-    """Every picture for which there is data, in the order of the page."""
+    """Every picture beside those of the devices for which there is data, in the order of the page."""
     structure, search = facts.structure, facts.search
     pictures: list[Picture] = []
     if any(group.kept is not None for group in structure.groups):
         pictures.append(widths(structure.groups, structure.unit))
-    if any(layer.after_us is not None for layer in structure.layers):
+    if any(layer.after_us is not None for layer in structure.layers) and not _timed_layers(facts):
         pictures.append(layer_latencies(structure.layers))
     if search is not None:
         if search.episodes:
@@ -35,9 +31,12 @@ def draw(facts: Facts) -> tuple[Picture, ...]:
         pictures.append(trials(search, facts.budget, facts.accuracy))
     if facts.table is not None and facts.table.points:
         pictures.append(table_quality(facts.table))
-    if facts.speed is not None:
-        pictures.append(rounds(facts.speed))
     return tuple(pictures)
+
+
+def _timed_layers(facts: Facts) -> bool:
+    """Whether the run's own device timed the layers: its picture shows them then."""
+    return any(device.own and device.layers for device in facts.devices)
 
 
 # ------------------------------------------------------------------------------------------------------------- bars
@@ -99,7 +98,7 @@ def _paired_bars(
         return to_svg(figure, name, title, text)
 
 
-# ------------------------------------------------------------------------------------------------ table and the clock
+# -------------------------------------------------------------------------------------------------------- the table
 
 
 def table_quality(table: Validation) -> Picture:
@@ -131,36 +130,3 @@ def table_quality(table: Validation) -> Picture:
         LegendEntry("dashes", "amber", f"mean error of MACs alone, ±{say.percent(table.macs_affine_mape)}"),
     )
     return Picture("table", title, text, svg, legend)
-
-
-def rounds(speed: SpeedFacts) -> Picture:
-    """Every interleaved round: medians of both networks, with the 10th to 90th percentile of the runs."""
-    title = "Original and pruned, round by round"
-    text = (
-        f"{len(speed.pruned)} interleaved rounds. Median {say.ms(speed.before_us)} for the original, "
-        f"{say.ms(speed.after_us)} for the pruned network."
-    )
-    with canvas(260) as (figure, axes):
-        for times, colour, shape in ((speed.original, ink.BEFORE, "s"), (speed.pruned, ink.AFTER, "o")):
-            _round_marks(axes, times, colour, shape)
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(0.4, max(len(speed.original), len(speed.pruned)) + 0.6)
-        axes.set_xlabel("round")
-        axes.set_ylabel("latency (ms)")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        svg = to_svg(figure, "rounds", title, text)
-    legend = (
-        LegendEntry("square", "before", "original: median, 10th–90th percentile"),
-        LegendEntry("dot", "after", "pruned: the same"),
-    )
-    return Picture("rounds", title, text, svg, legend)
-
-
-def _round_marks(axes: Axes, times: Sequence[RoundTimes], colour: str, shape: str) -> None:
-    numbers = list(range(1, len(times) + 1))
-    medians = [time.median_us / 1e3 for time in times]
-    spans = [
-        [(time.median_us - time.p10_us) / 1e3 for time in times],
-        [(time.p90_us - time.median_us) / 1e3 for time in times],
-    ]
-    axes.errorbar(numbers, medians, yerr=spans, fmt=shape, color=colour, ms=6, mew=0, elinewidth=1.6, capsize=3)

@@ -158,13 +158,14 @@ def speed_facts(comparison: Comparison | None) -> SpeedFacts | None:
         prediction_error=comparison.prediction_error,
         drift=comparison.drift,
         emulated=comparison.device.emulated,
-        original=_rounds(comparison.original),
-        pruned=_rounds(comparison.pruned),
+        original=round_times(comparison.original),
+        pruned=round_times(comparison.pruned),
         round_spread=spread,
     )
 
 
-def _rounds(measurement: Measurement) -> tuple[RoundTimes, ...]:
+def round_times(measurement: Measurement) -> tuple[RoundTimes, ...]:
+    """Every round in three numbers."""
     return tuple(
         RoundTimes(statistics.median(values), _quantile(values, 0.1), _quantile(values, 0.9))
         for values in measurement.values_us

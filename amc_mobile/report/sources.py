@@ -72,6 +72,9 @@ class Sources:
     reasons: Reasons | None
     settled: Settled | None
     summary: Summary
+    elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
+    damaged: tuple[str, ...] = ()  # why some of these are not there
+    shipped_sha256: str = ""  # of model.onnx
 
     @property
     def fine_grained(self) -> bool:
@@ -85,6 +88,7 @@ def read_sources(folder: RunFolder) -> Sources:
     network = _typed(folder.graph, graph, "network", NetworkGraph)
     search = _optional(folder.search, SearchResult)
     config_text = folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""
+    elsewhere, damaged = _elsewhere(folder)
     return Sources(
         folder=folder,
         network=network,
@@ -100,7 +104,24 @@ def read_sources(folder: RunFolder) -> Sources:
         reasons=_optional(folder.why, Reasons),
         settled=_optional(folder.settled, Settled),
         summary=_summary(folder.summary),
+        elsewhere=elsewhere,
+        damaged=damaged,
+        shipped_sha256=folder.model_sha256() if elsewhere else "",
     )
+
+
+def _elsewhere(folder: RunFolder) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """The comparisons on further devices, sorted by name, and what is wrong with those that cannot be read.
+
+    One device's damaged file does not cost the others their report.
+    """
+    found, damaged = [], []
+    for path in sorted(folder.devices.glob("*.json")):
+        try:
+            found.append(_typed(path, {"file": read_json(path)}, "file", Comparison))
+        except RunFolderError as error:
+            damaged.append(str(error))
+    return tuple(sorted(found, key=lambda one: one.device.name)), tuple(damaged)
 
 
 def _config(path: Path) -> RunConfig | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from amc_mobile.report import wording as say
+from amc_mobile.report.devices import DeviceFacts
 from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts, SpeedFacts
 from amc_mobile.report.searching import SearchFacts
 from amc_mobile.types import DeviceInfo
@@ -80,7 +83,11 @@ def _standing_words(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
 
 
 def honesty_notes(
-    accuracy: AccuracyFacts | None, search: SearchFacts | None, speed: SpeedFacts | None, budget: BudgetFacts | None
+    accuracy: AccuracyFacts | None,
+    search: SearchFacts | None,
+    speed: SpeedFacts | None,
+    budget: BudgetFacts | None,
+    devices: Sequence[DeviceFacts] = (),
 ) -> tuple[str, ...]:
     """What a careful reader would ask, answered before the asking."""
     notes = []
@@ -91,19 +98,34 @@ def honesty_notes(
     if search is not None:
         notes += _search_notes(search, budget)
     if speed is not None:
-        notes.append(
-            "Original and pruned networks were timed in turns, round by round, on the same device; every time is a "
-            "median of raw values that comparison.json keeps. Times of layers come from the latency table, not from "
-            "this comparison."
-        )
-        if speed.drift is not None:
-            notes.append(
-                f"The original took {say.ms(speed.before_us / speed.drift)} when the latency table was measured and "
-                f"{say.ms(speed.before_us)} in this comparison ({say.signed_percent(speed.drift - 1)}: clock, heat and "
-                "load of the device). Prediction and latency budget are given on the clock of the comparison."
-            )
+        notes += _speed_notes(speed, devices)
     notes.append("1 MAC = 2 FLOPs. Counts are MACs of one image, after batch normalisations are folded.")
     return tuple(notes)
+
+
+def _speed_notes(speed: SpeedFacts, devices: Sequence[DeviceFacts]) -> Iterator[str]:
+    yield (
+        "The networks were timed in turns, round by round, on the same device; every time is a median of raw values "
+        "that comparison.json keeps."
+    )
+    if any(device.layers for device in devices):
+        yield (
+            "Times of layers under “Speed” are those of the runtime’s own profiler, in sessions of their own; under "
+            "“Every layer” they are the latency table’s."
+        )
+    else:
+        yield "Times of layers come from the latency table, not from the comparison."
+    if any(device.int8 is not None for device in devices):
+        yield (
+            "Times in int8 are those of the pruned network with static quantisation, whose ranges come from noise: "
+            "they say how fast it would be. Its accuracy was not measured, and it does not ship."
+        )
+    if speed.drift is not None:
+        yield (
+            f"The original took {say.ms(speed.before_us / speed.drift)} when the latency table was measured and "
+            f"{say.ms(speed.before_us)} in this comparison ({say.signed_percent(speed.drift - 1)}: clock, heat and "
+            "load of the device). Prediction and latency budget are given on the clock of the comparison."
+        )
 
 
 def _accuracy_notes(accuracy: AccuracyFacts) -> list[str]:

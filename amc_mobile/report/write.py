@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from amc_mobile.report import reasons, tables
+from amc_mobile.report import device_tables, reasons, tables
 from amc_mobile.report import wording as say
+from amc_mobile.report.device_figures import draw_device
 from amc_mobile.report.facts import Facts, gather
 from amc_mobile.report.figures import draw
 from amc_mobile.runs import RunFolder, plain, write_text
@@ -54,6 +55,9 @@ def summary_lines(folder: RunFolder) -> list[str]:
     lines.append("")
     if facts.budget is not None:
         lines += _wrapped("  budget  ", facts.budget_sentence)
+    for device in facts.devices:
+        if not device.own:
+            lines += _wrapped("  device  ", device_tables.one_line(device))
     for item in facts.missing:
         lines += _wrapped("  to do   ", item.sentence)
     lines.append(f"  report  {folder.report}")
@@ -72,14 +76,19 @@ def render_html(facts: Facts) -> str:
     page = _environment(autoescape=True)
     page.filters |= {"layers": _layers_html, "prose": _prose_html, "softened": _softened, "unbroken": _unbroken}
     css = (_HERE / "style.css").read_text(encoding="utf-8")
-    return page.get_template("page.html").render(_context(facts), pictures=draw(facts), css=css)
+    return page.get_template("page.html").render(
+        _context(facts),
+        pictures=draw(facts),
+        device_pictures=[draw_device(device, number) for number, device in enumerate(facts.devices)],
+        css=css,
+    )
 
 
 def render_markdown(facts: Facts) -> str:
     """The same tables for a terminal, a pull request or a wiki."""
     page = _environment(autoescape=False)
     page.finalize = _markdown_text
-    page.filters |= {"layers": _layers_text, "prose": Markup, "fenced": _fenced}
+    page.filters |= {"layers": _layers_text, "prose": _prose_text, "fenced": _fenced}
     return page.get_template("report.md").render(_context(facts))
 
 
@@ -89,6 +98,13 @@ def _context(facts: Facts) -> dict[str, Any]:
         "key_rows": tables.key_rows(facts),
         "key_caption": tables.key_caption(facts),
         "table_rows": tables.table_rows(facts),
+        "speed_heading": "Speed" if len(facts.devices) < 2 else f"Speed on {len(facts.devices)} devices",
+        "overview": device_tables.overview_rows(facts.devices),
+        "overview_heading": device_tables.OVERVIEW,
+        "speed_tables": [device_tables.speed_table(device) for device in facts.devices],
+        "layer_tables": [device_tables.layer_rows(device) for device in facts.devices],
+        "emulated": device_tables.EMULATED,
+        "emulated_more": device_tables.EMULATED_MORE,
         "why_heading": reasons.HEADING,
         "why_caption": reasons.CAPTION,
     }
@@ -108,6 +124,11 @@ def _environment(*, autoescape: bool) -> Environment:
 def _prose_html(text: str) -> Markup:
     """One of our own sentences, its `commands` as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
+
+
+def _prose_text(text: str) -> Markup:
+    """The same for Markdown: whatever it quotes is no markup, but for `commands`."""
+    return Markup(_markdown_text(text).replace("\\`", "`"))  # noqa: S704 - Markdown, escaped just before
 
 
 def _unbroken(text: str) -> Markup:

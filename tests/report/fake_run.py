@@ -21,11 +21,13 @@ from amc_mobile.types import (
     Cost,
     DeviceInfo,
     Layer,
+    LayerTime,
     Measurement,
     NetworkGraph,
     Score,
     SearchResult,
     Span,
+    Start,
     Trial,
     WeightTensor,
 )
@@ -133,18 +135,55 @@ def _phase(episode: int, episodes: int) -> str:
     return "local" if episode % 2 else "warmup" if episode < episodes // 4 else "explore"
 
 
+PHONE = replace(
+    DEVICE,
+    name="pixel",
+    model="Google Pixel 7",
+    os="Android 14 (API 34)",
+    details={
+        "soc": "Google Tensor G2",
+        "build": "zig 0.15.1, glibc, arm64-v8a",
+        "cores": "6,7",
+        "pinned": "yes",
+        "clock": "thread CPU time",
+        "throttled": "2",
+    },
+)
+
+
 def measurement(label: str, median_us: float, rounds: int = 9, runs: int = 15, seed: int = 0) -> Measurement:
+    """Of a device that tells everything: every round is a little warmer, the battery drains."""
     rng = np.random.default_rng(seed)
     values = tuple(
         tuple(float(v) for v in np.round(median_us * level * (1 + 0.02 * rng.gamma(1.0, 1.0, runs)), 2))
         for level in 1 + 0.008 * rng.normal(size=rounds)
     )
-    return Measurement(label, values, tuple((2 * median_us,) for _ in range(rounds)), (), CONDITIONS)
+    return Measurement(
+        label,
+        values,
+        tuple((2 * median_us,) for _ in range(rounds)),
+        (),
+        CONDITIONS,
+        tuple(Start(10 * median_us, 3 * median_us, 50_000_000 + 1000 * number) for number in range(rounds)),
+        tuple(
+            replace(CONDITIONS, temperature_celsius=30.0 + number, battery_percent=80.0 - number // 4)
+            for number in range(rounds)
+        ),
+    )
 
 
-def comparison(before_us: float, after_us: float, predicted_us: float, device: DeviceInfo = DEVICE) -> Comparison:
+def comparison(
+    before_us: float,
+    after_us: float,
+    predicted_us: float,
+    device: DeviceInfo = DEVICE,
+    graph: NetworkGraph | None = None,
+) -> Comparison:
+    """With int8, and with times of the layers of `graph`: everything that a comparison can hold."""
     original, pruned = measurement("original", before_us, seed=3), measurement("pruned", after_us, seed=4)
-    speedup = original.median_us() / pruned.median_us()
+    int8 = measurement("int8", after_us / 2, seed=5)
+    speedup, speedup_int8 = (original.median_us() / each.median_us() for each in (pruned, int8))
+    names = [] if graph is None else [*(layer.name for layer in graph.layers), ""]
     return Comparison(
         device=device,
         original=original,
@@ -155,6 +194,12 @@ def comparison(before_us: float, after_us: float, predicted_us: float, device: D
         speedup_ci=(speedup * 0.985, speedup * 1.015),
         predicted_us=predicted_us,
         prediction_error=predicted_us / pruned.median_us() - 1,
+        int8=int8,
+        latency_int8_us=int8.median_us(),
+        speedup_int8=speedup_int8,
+        speedup_int8_ci=(speedup_int8 * 0.98, speedup_int8 * 1.02),
+        bytes={"original": 412_345, "pruned": 151_002, "int8": 45_678},
+        layers=tuple(LayerTime(name, before_us / len(names), after_us / len(names)) for name in names),
     )
 
 
@@ -177,7 +222,7 @@ def write_run(folder: RunFolder, graph: NetworkGraph, *, episodes: int = 16, dev
     accuracy = {name: {"top1": top1, "top5": top5} for name, (top1, top5) in scores.items()}
     write_json(folder.accuracy, {"metric": "top1", "test_images": 450, "search_images": 500, **accuracy})
     predicted_us = best.cost.latency_us or 0.0
-    write_json(folder.comparison, comparison(full_us * 1.01, predicted_us * 0.98, predicted_us, device))
+    write_json(folder.comparison, comparison(full_us * 1.01, predicted_us * 0.98, predicted_us, device, graph))
     write_json(
         folder.summary,
         {

@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from amc_mobile.report.write import write_report
-from amc_mobile.runs import RunFolder
+from amc_mobile.runs import RunFolder, write_json
 
-from .fake_run import network, write_run
+from .fake_run import PHONE, comparison, network, write_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -45,6 +46,10 @@ document.querySelector("iframe").onload = (event) => {{
 @pytest.mark.parametrize("blocks", [3, 24])
 def test_nothing_is_cut_off_and_nothing_complains(tmp_path, width, blocks):
     folder = write_run(RunFolder(tmp_path / "run"), network(blocks), episodes=40)
+    folder.devices.mkdir()
+    for device in (PHONE, replace(PHONE, name="192.168.100.200:55555", emulated=True)):
+        found = comparison(18_000.0, 9_000.0, 8_900.0, device, network(blocks))
+        write_json(folder.device_comparison(device.name), found)
     wrapper = tmp_path / "frame.html"
     wrapper.write_text(MEASURE.format(page=write_report(folder).as_uri(), width=width), encoding="utf-8")
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,2100"]
@@ -55,6 +60,6 @@ def test_nothing_is_cut_off_and_nothing_complains(tmp_path, width, blocks):
     assert found["client"] == width
     assert found["scroll"] <= width
     assert found["out"] == []
-    assert found["figures"] == 6
+    assert found["figures"] == 7 + 2 * 3
     assert found["smallest"] >= 8  # CSS pixels, of the line box
     assert "CONSOLE" not in done.stderr

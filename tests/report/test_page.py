@@ -14,7 +14,7 @@ from amc_mobile.runs import RunFolder, plain, read_json, write_json
 from .fake_run import DEVICE, comparison, network, write_run
 from .pages import Page
 
-FIGURES = ["widths", "layers", "rewards", "trials", "table", "rounds"]
+FIGURES = ["rounds", "state", "layers", "widths", "rewards", "trials", "table"]
 HOSTILE = "<script>alert('x')</script>|`$a^b$`&\"\x00\n"
 
 
@@ -40,7 +40,7 @@ def test_every_reference_inside_the_page_has_a_target(html):
     assert set(local + clips + labels) <= targets
 
 
-def test_all_six_figures_stand_in_order_with_title_and_description(html):
+def test_all_figures_stand_in_order_with_title_and_description(html):
     assert re.findall(r'<figure id="figure-(\w+)">', html) == FIGURES
     assert len(re.findall(r'<svg [^>]*role="img"', html)) == len(FIGURES)
     for name in FIGURES:
@@ -99,8 +99,14 @@ def test_hostile_names_stay_text(run):
     graph = network()
     groups = tuple(replace(g, name=HOSTILE, reason=HOSTILE, producers=(HOSTILE,)) for g in graph.groups)
     write_json(run.graph, {"network": plain(replace(graph, groups=groups)), "model_sha256": HOSTILE})
-    device = replace(DEVICE, model=HOSTILE, os=HOSTILE, details={HOSTILE: HOSTILE})
-    write_json(run.comparison, comparison(500.0, 250.0, 249.0, device))
+    told = dict.fromkeys((HOSTILE, "soc", "build", "cores", "pinned", "clock", "throttled"), HOSTILE)
+    told["nodes_per_provider"] = f"cpu 3, {HOSTILE} 4"
+    device = replace(DEVICE, model=HOSTILE, os=HOSTILE, details=told)
+    write_json(run.comparison, comparison(500.0, 250.0, 249.0, device, graph))
+    other = replace(comparison(500.0, 250.0, 249.0, device, graph), failed={HOSTILE: HOSTILE}, model_sha256=HOSTILE)
+    run.devices.mkdir()
+    write_json(run.device_comparison(HOSTILE), replace(other, device=replace(device, name=HOSTILE, provider=HOSTILE)))
+    run.model_onnx.write_bytes(b"another network")
     summary = read_json(run.summary)
     write_json(
         run.summary, summary | {"commands": [HOSTILE], "seconds": {HOSTILE: 1.0}, "versions": {HOSTILE: HOSTILE}}

@@ -31,6 +31,7 @@ def test_markdown_tells_the_story_top_down(report):
     assert lines[0] == "# digits on AMD EPYC 9B14"
     assert lines[2].startswith("**") and "faster" in lines[2]
     assert [line[3:] for line in lines if line.startswith("## ")] == [
+        "Speed",
         "Accuracy on 450 test images",
         "Agents under the same evaluator and budget",
         "How wrong the latency table is",
@@ -55,8 +56,8 @@ def test_json_speaks_in_plain_units(report):
     facts = json.loads(report[".json"])
     assert facts["schema"] == 1
     assert set(facts) == {
-        "schema", "model", "verdict", "device", "speed", "accuracy", "sizes", "budget", "further", "budget_sentence",
-        "structure", "search", "contest", "reasons", "table", "settled", "conditions", "seconds", "notes", "missing",
+        "schema", "model", "verdict", "device", "speed", "devices", "accuracy", "sizes", "budget", "further",
+        "budget_sentence", "structure", "search", "contest", "reasons", "table", "settled", "conditions", "seconds", "notes", "missing",
         "commands",
         "config_text",
     }  # fmt: skip
