@@ -6,7 +6,7 @@ import pytest
 
 from android_bench.adb import Adb, Address
 from tests.android_bench.adb.client_suite import ClientSuite
-from tests.fakes.adbd import FakeAdbd
+from tests.fakes.adbd import FakeAdbd, Faults
 from tests.fakes.adbd_packets import CHECKED
 
 PHONES = {
@@ -32,3 +32,13 @@ class TestClient(ClientSuite):
     def folder(self, adb):
         adb.shell("mkdir -p /data/local/tmp/suite", timeout_s=20)
         return "/data/local/tmp/suite"
+
+
+def test_a_slow_link_is_no_lost_one(tmp_path):
+    data = bytes(1_500_000)
+    with FakeAdbd(tmp_path / "phone", faults=Faults(bytes_per_s=1_000_000)) as daemon:
+        adb = Adb(Address("tcp", daemon.address))
+        adb.push(data, "/data/local/tmp/file")
+        assert adb.pull("/data/local/tmp/file", most_bytes=len(data)) == data
+        adb.close()
+        assert daemon.connections == 1
