@@ -91,10 +91,10 @@ class Adb:
         return subprocess.run(command, input=stdin, capture_output=True, timeout=limit_s, env=environment, check=False)
 
     def connect(self, address: str) -> str:
-        """Connects the server to a daemon; what it says."""
+        """Connects the server to a daemon, waiting for its owner if need be; what it says."""
         said = self("connect", address).stdout.decode()
         for _ in range(50):
-            if f"{address}\tdevice" in self.devices() or "failed" in said:
+            if f"{address}\tdevice" in self.devices():
                 break
             time.sleep(0.1)
         return said
