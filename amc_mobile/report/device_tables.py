@@ -52,8 +52,8 @@ def _rows(device: DeviceFacts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "Predicted (error)", tuple(told.get(one.label, "–") for one in networks)
     told_of: tuple[tuple[str, Callable[[NetworkSpeed], float | None], Callable[[float | None], str]], ...] = (
         ("First run", lambda one: one.first_run_us, say.ms),
-        ("Loading the network", lambda one: one.load_us, say.ms),
-        ("Memory, most", lambda one: one.peak_bytes, say.size),
+        ("Loading", lambda one: one.load_us, say.ms),
+        ("Peak memory", lambda one: one.peak_bytes, say.size),
         ("File", lambda one: one.file_bytes, say.size),
     )
     for name, value, words in told_of:

@@ -90,7 +90,7 @@ def test_what_a_device_does_not_tell_is_left_out(run):
         del found[label]["starts"], found[label]["states"]
     write_json(run.comparison, found)
     text, markdown = text_of(run), markdown_of(run)
-    for words in ("int8", "First run", "Memory, most", "during the run", "everything else"):
+    for words in ("int8", "First run", "Peak memory", "during the run", "everything else"):
         assert words not in text.partition("Pictures")[2].partition("Reproduce")[0]
         assert words not in markdown.partition("## Accuracy")[0]
     assert "None" not in markdown
