@@ -2,9 +2,11 @@
 
 The graph that was handed in is run by torch's own kernels, with channels last. cuDNN chooses its kernels by its rules,
 not by trials (`cudnn.benchmark` is off): trials would choose differently from session to session, and a latency table
-would take that for a property of the channels. End-to-end times are replays of a CUDA graph between two events.
+would take that for a property of the channels. End-to-end times are replays of a CUDA graph between two events; the
+times of nodes are taken by a process of their own (torch_nodes.py).
 
-The torch device "cpu" runs the same code without graphs, by the wall's clock: it is there to be tested with.
+The torch device "cpu" runs the same code without graphs, by the wall's clock and in one process: it is there to be
+tested with.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from amc_mobile.device.node_times import middle_mean, name_uniquely
 from amc_mobile.device.protocol import Progress
 from amc_mobile.device.rounds import Record, most_time_s, timed
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
+from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Action, TorchRunner
 from amc_mobile.errors import DeviceError, GraphError, first_line
 from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, TimingJob, TimingProtocol
@@ -68,6 +71,7 @@ class TorchDevice:
         self._on_gpu = self._device.type == "cuda"
         self.name, self.precision, self.batch = device.removesuffix(":0"), precision, batch
         self._graphs = graphs and self._on_gpu
+        self._elsewhere = NodeProcess(str(self._device), precision)
         self._eager: dict[str, None] = {}  # the networks that could not be a CUDA graph
 
     def info(self) -> DeviceInfo:
@@ -103,7 +107,22 @@ class TorchDevice:
         """
         conditions = self.conditions()
         with self._current():
-            return timed(jobs, protocol, progress, conditions, partial(self._measure, protocol))
+            measure = partial(self._measure, protocol)
+            return timed(jobs, protocol, progress, conditions, measure, self._elsewhere.cpu_s)
+
+    def node_times_us(self, job: TimingJob, protocol: TimingProtocol) -> list[list[float]]:
+        """The times of every node of the model in each run of a profile, by this process.
+
+        Afterwards its end-to-end times are no longer to be trusted. Raises: DeviceError as `time_models`.
+        """
+        with self._current():
+            try:
+                runner = self._open(onnx.load_from_string(job.model))
+                return _node_times_us(runner, protocol, self._flush if protocol.cold else None)
+            except DeviceError:
+                raise
+            except Exception as error:
+                raise self._explained(job.label, error) from error
 
     def _measure(self, protocol: TimingProtocol, job: TimingJob, record: Record) -> None:
         try:
@@ -115,8 +134,10 @@ class TorchDevice:
                 self._eager[job.label] = None
             record.warmups_us.append(runner.warm_up(protocol.warmups, before))
             record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s, most_time_s(protocol), before))
-            if job.profile:
-                record.add_nodes(_profile(runner, model, protocol, before))
+            if job.profile and self._on_gpu:
+                record.add_nodes(_as_nodes(model, self._elsewhere.times_us(job, protocol)))
+            elif job.profile:
+                record.add_nodes(_as_nodes(model, _node_times_us(runner, protocol, before)))
         except DeviceError:
             raise
         except Exception as error:
@@ -227,10 +248,11 @@ def _image(model: onnx.ModelProto) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
-def _profile(
-    runner: TorchRunner, model: onnx.ModelProto, protocol: TimingProtocol, before: Action | None
-) -> list[NodeTime]:
-    times_us = runner.node_times_us(protocol.profile_warmups, protocol.profile_runs, before)
+def _node_times_us(runner: TorchRunner, protocol: TimingProtocol, before: Action | None) -> list[list[float]]:
+    return runner.node_times_us(protocol.profile_warmups, protocol.profile_runs, before)
+
+
+def _as_nodes(model: onnx.ModelProto, times_us: Sequence[Sequence[float]]) -> list[NodeTime]:
     return [
         NodeTime(node.name, node.op_type, tuple(filter(None, node.output)), (middle_mean(values),))
         for node, values in zip(model.graph.node, times_us, strict=True)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -100,9 +101,14 @@ def foreign_load(window_s: float = _LOAD_WINDOW_S) -> float | None:
 
 
 class LoadMeter:
-    """Watches the cores from its creation on. The counters tick every 10 ms: what is shorter is not seen."""
+    """Watches the cores from its creation on. The counters tick every 10 ms: what is shorter is not seen.
 
-    def __init__(self) -> None:
+    Args:
+        helpers_s: processor time so far of processes that work for this one, and are not foreign; None: there are none.
+    """
+
+    def __init__(self, helpers_s: Callable[[], float] | None = None) -> None:
+        self._helpers_s = helpers_s
         self._start = self._now()
 
     def foreign(self) -> float | None:
@@ -113,11 +119,10 @@ class LoadMeter:
         elapsed, busy, own = (late - early for late, early in zip(after, before, strict=True))
         return max(0.0, round((busy - own) / elapsed, 2))
 
-    @staticmethod
-    def _now() -> tuple[float, float, float] | None:
-        """Wall clock, seconds that all cores were busy, seconds of this process."""
-        busy = _busy_s()
-        return None if busy is None else (time.perf_counter(), busy, time.process_time())
+    def _now(self) -> tuple[float, float, float] | None:
+        """Wall clock, seconds that all cores were busy, seconds of this process and its helpers."""
+        busy, helpers_s = _busy_s(), 0.0 if self._helpers_s is None else self._helpers_s()
+        return None if busy is None else (time.perf_counter(), busy, time.process_time() + helpers_s)
 
 
 def empty_caches() -> None:

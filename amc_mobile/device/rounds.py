@@ -72,12 +72,14 @@ def timed(
     progress: Progress | None,
     conditions: Conditions,
     measure: Callable[[TimingJob, Record], None],
+    helpers_s: Callable[[], float] | None = None,
 ) -> list[Measurement]:
     """Measures the jobs round by round, and answers in their order, with the load of all that time.
 
+    `helpers_s` tells the processor time of processes that help, which is not load.
     Raises: ModelsFailed, after all others are measured, for jobs of which `measure` raised a DeviceError.
     """
-    records, meter = [Record() for _ in jobs], LoadMeter()
+    records, meter = [Record() for _ in jobs], LoadMeter(helpers_s)
     failed: dict[int, DeviceError] = {}
     for index in in_rounds(jobs, protocol, progress):
         if index in failed:

@@ -50,6 +50,19 @@ class Node:
             self._places[key] = torch.tensor(values, dtype=torch.int64, device=device)
         return self._places[key]
 
+    def together(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors on the device that one of them is on: the graph's whole numbers are on the host.
+
+        A single number may stay there.
+        """
+        device = next((one.device for one in tensors if one.device.type != "cpu"), torch.device("cpu"))
+        return [
+            self.places(one.reshape(-1).tolist(), device).reshape(one.shape).to(one.dtype)
+            if one.device != device and one.ndim and not one.is_floating_point()
+            else one
+            for one in tensors
+        ]
+
     def refuse(self, what: str) -> GraphError:
         """The error for something that is not implemented."""
         return GraphError(f"torch cannot run {self.op} {self.name}: {what} is not implemented")
@@ -165,6 +178,11 @@ def _cast(node: Node, x: Tensor) -> Tensor:
     if node.get("to", 0) not in kinds:
         raise node.refuse(f"type {node.get('to', 0)}")
     return x.to(kinds[node.get("to", 0)])
+
+
+def _mod(node: Node, x: Tensor, y: Tensor) -> Tensor:
+    x, y = node.together((x, y))
+    return torch.fmod(x, y) if node.get("fmod", 0) else torch.remainder(x, y)
 
 
 def _prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
@@ -300,13 +318,14 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 
 def _plain(function: Callable[..., Any]) -> Operator:
     """An operator without attributes."""
-    return lambda node, *inputs: function(*inputs)
+    return lambda node, *inputs: function(*node.together(inputs))
 
 
 def _chain(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     """An operator of any number of inputs, applied to two at a time."""
 
-    def run(node: Node, first: Tensor, *others: Tensor) -> Tensor:
+    def run(node: Node, *inputs: Tensor) -> Tensor:
+        first, *others = node.together(inputs)
         for other in others:
             first = function(first, other)
         return first
@@ -351,7 +370,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "Max": _chain(torch.maximum),
         "MaxPool": _max_pool,
         "Min": _chain(torch.minimum),
-        "Mod": lambda node, x, y: torch.fmod(x, y) if node.get("fmod", 0) else torch.remainder(x, y),
+        "Mod": _mod,
         "PRelu": _prelu,
         "Pad": _pad,
         "ReduceL2": _reduction(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,17 +13,19 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch._C._autograd import DeviceType
+from onnx.reference import ReferenceEvaluator
 
 from amc_mobile.config import DeviceConfig, ProfileConfig
 from amc_mobile.device import gpu, machine, torch_runner
 from amc_mobile.device.gpu import TorchDevice, describe
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device
-from amc_mobile.device.torch_runner import TorchRunner, settled
+from amc_mobile.device.torch_nodes import NodeProcess
+from amc_mobile.device.torch_runner import Happening, TorchRunner, settled
 from amc_mobile.errors import DeviceError, GraphError
 from amc_mobile.profile.profiler import profile
 from amc_mobile.types import TimingJob, TimingProtocol
 from tests.graph.builders import Builder, run
+from tests.models.test_torch_evaluation import CASES, graph_of
 from tests.profile.networks import concatenated_network, residual_network
 
 QUICK = TimingProtocol(rounds=2, warmups=2, runs=4, min_time_s=0.0, profile_warmups=1, profile_runs=3)
@@ -241,29 +243,85 @@ def test_a_torch_that_hides_its_kernels_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_node_takes_what_its_kernels_take():
-    """Of all that happened inside its range, the range's own shadow on the GPU left out."""
+    """Of all that was launched inside its range, the range's own shadow on the GPU left out."""
 
-    def event(name: str, start: float, kernels=(), children=(), kind=DeviceType.CPU) -> SimpleNamespace:
-        return SimpleNamespace(
-            name=name,
-            device_type=kind,
-            time_range=SimpleNamespace(start=start),
-            kernels=[SimpleNamespace(name=kernel, duration=us) for kernel, us in kernels],
-            cpu_children=list(children),
-            cpu_time_total=1000.0,
-        )
+    def here(name: str, start_ns: int, number: int, operator: int = 0) -> Happening:
+        return Happening(name, start_ns, 1_000_000, False, number, operator)
 
-    convolve = event("aten::conv2d", 11.0, [("implicit_gemm", 20.0)], [event("aten::add_", 12.0, [("add", 3.0)])])
-    events = [
-        event("amc node 0", 30.0, [("gemm", 21.0)]),
-        event("amc node 0", 10.0, [("amc node 0", 50.0)], [convolve]),
-        convolve,
-        event("amc node 0", 10.5, kind=DeviceType.CUDA),
-        event("amc node 1", 20.0),
-        event("amc node 1", 40.0),
+    def kernel(name: str, duration_ns: int, operator: int) -> Happening:
+        return Happening(name, 10**9, duration_ns, True, 7, operator)
+
+    happenings = [
+        here("amc node 0", 30, 7),
+        here("aten::mm", 31, 8),
+        here("amc node 0", 10, 1),
+        here("before all nodes", 5, 2),
+        here("aten::conv2d", 11, 3),
+        here("cudaLaunchKernel", 12, 4, operator=3),
+        here("aten::add_", 13, 5),
+        here("amc node 1", 20, 6),
+        here("amc node 1", 40, 9),
+        kernel("implicit_gemm", 20_000, 3),
+        kernel("add", 3_000, 5),
+        kernel("amc node 0", 50_000, 1),
+        kernel("gemm", 21_000, 8),
+        kernel("flush", 99_000, 2),
+        kernel("of nobody", 99_000, 0),
+        kernel("of a launch, not an operator", 99_000, 4),
     ]
-    assert torch_runner._range_times_us(events, on_gpu=True) == [[23.0, 21.0], [0.0, 0.0]]
-    assert torch_runner._range_times_us(events, on_gpu=False) == [[1000.0] * 2] * 2
+    assert torch_runner._range_times_us(happenings, on_gpu=True) == [[23.0, 21.0], [0.0, 0.0]]
+    assert torch_runner._range_times_us(happenings, on_gpu=False) == [[1000.0] * 2] * 2
+
+
+def test_a_process_of_its_own_tells_the_times_of_nodes():
+    process = NodeProcess("cpu", "bf16")
+    for _ in range(2):
+        times_us = process.times_us(job(), QUICK)
+        assert [len(values) for values in times_us] == [QUICK.profile_runs] * len(small_network().graph.node)
+        assert min(map(min, times_us)) > 0
+    with pytest.raises(DeviceError, match=r"cannot time broken on cpu: .*; --device host has all operators"):
+        process.times_us(TimingJob("broken", unknown_operator().SerializeToString()), QUICK)
+    inside = process._process
+    assert inside is not None
+    inside.kill()
+    inside.wait()
+    with pytest.raises(DeviceError, match=r"profiles small ended with code -9: type --method layers"):
+        process.times_us(job(), QUICK)
+    assert len(process.times_us(job(), QUICK)) == len(small_network().graph.node)
+    last = process._process
+    assert last is not None
+    del process
+    assert last.wait(10) == 0
+
+
+def test_the_other_process_is_no_load(monkeypatch: pytest.MonkeyPatch):
+    clock_s, process = [0.0], NodeProcess("cpu", "fp32")
+    assert process.cpu_s() == 0.0
+    monkeypatch.setattr(machine, "_busy_s", lambda: clock_s[0])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock_s[0])
+    monkeypatch.setattr(machine.time, "process_time", lambda: 0.0)
+    meter, blind = machine.LoadMeter(process.cpu_s), machine.LoadMeter()
+    process.times_us(job(), QUICK)
+    assert process.cpu_s() > 0.1  # at least torch was imported
+    clock_s[0] = process.cpu_s()
+    assert (meter.foreign(), blind.foreign()) == (0.0, 1.0)
+
+
+def test_a_process_without_a_device_says_so():
+    with pytest.raises(DeviceError, match=r"there is no (GPU|cuda:99)"):
+        NodeProcess("cuda:99", "fp32").times_us(job(), QUICK)
+
+
+def test_a_gpu_profiles_in_the_other_process(monkeypatch: pytest.MonkeyPatch):
+    """By a processor that takes itself for a GPU."""
+    device = TorchDevice("cpu")
+    monkeypatch.setattr(device, "_on_gpu", True)
+    monkeypatch.setattr(device, "_current", nullcontext)
+    monkeypatch.setattr(device, "conditions", machine.conditions)
+    monkeypatch.setattr(TorchRunner, "node_times_us", lambda *_: pytest.fail("profiled here"))
+    (measured,) = device.time_models([job(profile=True)], QUICK)
+    assert [node.name for node in measured.nodes] == [node.name for node in small_network().graph.node]
+    assert all(len(node.round_us) == 2 and min(node.round_us) > 0 for node in measured.nodes)
 
 
 @pytest.mark.parametrize("fails", ["never", "before the capture", "in the capture"])
@@ -374,6 +432,51 @@ def test_what_waits_for_the_gpu_is_run_without_a_graph():
     assert waiting.median_us() > 0
     assert ready.median_us() > 0
     assert device.info().details["eager"] == "waits"
+
+
+def many_kernels() -> bytes:
+    """A network whose kernels are short, so that whatever slows each of them shows."""
+    net = Builder(channels=8, size=8)
+    data = "input"
+    for place in range(60):
+        data = net.op("Relu", net.conv(data, f"conv {place}", 8, 8))
+    return net.build(data).SerializeToString()
+
+
+@pytest.mark.gpu
+def test_profiling_leaves_the_clock_alone():
+    device, protocol = TorchDevice(precision="fp16"), TimingProtocol(rounds=1, runs=500, min_time_s=0.2)
+    before, _profiled, after = (
+        device.time_models([TimingJob("many", many_kernels(), profile)], protocol)[0]
+        for profile in (False, True, False)
+    )
+    assert after.median_us() < 1.05 * before.median_us()
+
+
+@pytest.mark.gpu
+def test_every_kernel_belongs_to_a_node():
+    runner, _answer, _wanted = outputs("cuda")
+    with torch.profiler.profile() as trace:
+        runner._graph(runner._image, torch_runner._named_range)
+        torch.cuda.synchronize()
+    happenings = torch_runner._happenings(trace)
+    kernels = [one for one in happenings if one.on_gpu and not one.name.startswith(torch_runner._RANGE)]
+    found = torch_runner._range_times_us(happenings, on_gpu=True)
+    assert len(kernels) >= sum(us > 0.0 for (us,) in found) > 5
+    assert sum(us for (us,) in found) == pytest.approx(sum(one.duration_ns for one in kernels) / 1000)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("op", "inputs", "attributes"), CASES)
+def test_an_operator_on_a_gpu_is_that_of_the_definition(op, inputs, attributes):
+    """One by one, and in a CUDA graph, which refuses whatever waits for the GPU."""
+    model, place = graph_of(op, inputs, attributes), torch.device("cuda")
+    wanted = ReferenceEvaluator(model).run(None, {"i0": inputs[0]})[0]
+    image = as_on_device(torch.from_numpy(inputs[0]), place)
+    runner = TorchRunner(TorchGraph(model, place, deterministic=False), image, capture=True)
+    assert runner.captured
+    for answer in (TorchGraph(model, place)(image), runner.run()):
+        np.testing.assert_allclose(answer.cpu().numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.gpu
