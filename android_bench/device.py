@@ -45,6 +45,8 @@ FOLDER = "amc-mobile"  # everything of ours on a phone lies in it
 _WORK = "work-"  # in it, one for each process: where the runner runs and leaves its files
 _MOST_KEPT_BYTES = 2**30  # of models on the phone
 _FRUITLESS = 3  # starts of the runner in a row that gave nothing
+_COOL_S = 600.0  # that a hot phone is given
+_START_S = 60.0  # until the runner has loaded its library
 _STEP_S = 300.0  # that one session may take at most
 _CLEAN_S = 60.0
 _EMULATED = 20.0  # times as long under an emulator
@@ -80,7 +82,9 @@ class AndroidDevice:
         bundle_for: Callable[[Sequence[str]], Bundle],
         *,
         sleep: Callable[[float], None] = time.sleep,
+        start_s: float = _START_S,
         step_s: float = _STEP_S,
+        cool_s: float = _COOL_S,
     ) -> None:
         """Raises: DeviceError for settings that no phone has."""
         if settings.provider not in PROVIDERS:
@@ -95,7 +99,9 @@ class AndroidDevice:
         self.settings = settings
         self._bundle_for = bundle_for
         self._sleep = sleep
-        self.memory = Memory(step_s * (_EMULATED if settings.wrapper else 1.0))
+        self._cool_s = cool_s
+        slow = _EMULATED if settings.wrapper else 1.0
+        self.memory = Memory(start_s * slow, step_s * slow)
         self._installed: str | None = None
         self._work = f"{_WORK}{secrets.token_hex(4)}"
 
@@ -207,8 +213,11 @@ class AndroidDevice:
         """Ends the connection."""
         self.adb.close()
 
+    def _readiness(self) -> Readiness:
+        return Readiness(self.settings.name, self.state, self._sleep, self.settings.force, self._cool_s)
+
     def _ready(self, told: Callable[[str], None]) -> None:
-        state = Readiness(self.settings.name, self.state, self._sleep, self.settings.force).require(told)
+        state = self._readiness().require(told)
         self.memory.governor = state.conditions.governor
 
     @property

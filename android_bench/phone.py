@@ -18,6 +18,7 @@ from android_bench.adb import ShellResult, printable
 
 FOLDERS = ("/data/local/tmp", "/tmp")  # noqa: S108 - on the phone: where its shell may write and execute
 _CPU = "/sys/devices/system/cpu"
+_LOAD_WINDOW_S = 0.3
 _PROPERTIES = (
     "ro.product.manufacturer",
     "ro.product.model",
@@ -52,6 +53,8 @@ _IDENTITY = "\n".join(
 )
 _STATE = "\n".join(
     [
+        "echo '@ busy'; head -n 1 /proc/stat 2>/dev/null",
+        f"sleep {_LOAD_WINDOW_S}; echo '@ busy'; head -n 1 /proc/stat 2>/dev/null",
         f"for core in {_CPU}/cpu[0-9]*; do",
         "  echo '@ core'; echo $core",
         "  echo '@ khz'; cat $core/cpufreq/scaling_cur_freq 2>/dev/null",
@@ -171,7 +174,10 @@ def identify(shell: Shell) -> Phone:
     lines = dict(blocks)
     return Phone(
         manufacturer=said.get("ro.product.manufacturer", ""),
-        model=said.get("ro.product.model", "") or _processor(lines.get("processor", [])) or "unknown device",
+        model=said.get("ro.product.model", "")
+        or _processor(lines.get("processor", []))
+        or said.get("machine")
+        or "unknown device",
         soc=soc or said.get("ro.board.platform", ""),
         android=said.get("ro.build.version.release", ""),
         sdk=_whole(said.get("ro.build.version.sdk", "")),
@@ -198,6 +204,7 @@ def feel(shell: Shell) -> State:
     saver = next(iter(lines.get("saver", [])), "")
     conditions = Conditions(
         time_utc=now_utc(),
+        load=_load(blocks),
         clock_khz=tuple(khz for key, said in blocks if key == "khz" and (khz := _whole("".join(said[:1])))),
         governor=next((said[0] for key, said in blocks if key == "governor" and said), None),
         temperature_celsius=_hottest(thermal, blocks),
@@ -283,6 +290,19 @@ def _battery(lines: list[str]) -> dict[str, float]:
         if key.strip().endswith(" powered"):
             found["powered"] = max(found.get("powered", 0.0), float(value.strip() == "true"))
     return found
+
+
+def _load(blocks: list[tuple[str, list[str]]]) -> float | None:
+    """Cores that were busy between the two readings; nobody of ours computes then."""
+    readings = [lines[0].split()[1:9] for key, lines in blocks if key == "busy" and lines]
+    cores = sum(key == "core" for key, _ in blocks)
+    if len(readings) != 2 or not all(text.isdigit() for reading in readings for text in reading):
+        return None
+    spent = [int(after) - int(before) for before, after in zip(*readings, strict=False)]
+    if len(spent) != 8 or sum(spent) <= 0:
+        return None
+    idle = spent[3] + spent[4]
+    return round(max(cores, 1) * (sum(spent) - idle) / sum(spent), 2)
 
 
 def _hottest(thermal: str, blocks: list[tuple[str, list[str]]]) -> float | None:

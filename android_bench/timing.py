@@ -19,13 +19,12 @@ from android_bench.runner.manifest import Manifest, Model, Step
 from android_bench.running import Outcome, RunnerOnPhone
 from android_bench.schedule import Reading, Schedule, Visit
 
-_START_S = 60.0  # until the runner has loaded its library
-
 
 @dataclass
 class Memory:
     """What a device learns from call to call."""
 
+    start_s: float  # that the runner may take to begin
     step_s: float  # that one session may take, beside its least time
     cores: int = 0  # of the phone
     throttle: sampling.Throttle = field(default_factory=sampling.Throttle)
@@ -65,7 +64,7 @@ class Timing:
                 told(self._schedule.jobs[visits[event.step].job].label)
 
         each_s = self._memory.step_s + 4 * self._schedule.protocol.min_time_s
-        return self._runner.start(manifest, _START_S + each_s * len(visits), heard)
+        return self._runner.start(manifest, self._memory.start_s + each_s * len(visits), heard)
 
     def keep(self, visits: Sequence[Visit], outcome: Outcome, spare: int) -> int:
         """Writes down what a start gave; answers how many sessions are dropped because the phone held its clock down.

@@ -74,7 +74,8 @@ def reasons(noise: float, before: Conditions, after: Conditions, device: DeviceI
     load = max((state.load for state in (before, after) if state.load is not None), default=0.0)
     if load > _BUSY_CORES:
         found.append(f"other programs keep {load:.1f} cores busy: close them")
-    if after.governor is not None and after.governor != "performance":
+    on_phone = device is not None and device.os.startswith("Android")  # nobody without root can change its governor
+    if after.governor is not None and after.governor != "performance" and not on_phone:
         found.append(
             f"the clock governor is {after.governor!r}: type `sudo cpupower frequency-set -g performance`, "
             "or accept that clocks move"

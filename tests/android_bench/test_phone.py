@@ -121,7 +121,7 @@ def test_clocks_tell_where_capacities_do_not():
 
 def test_a_device_that_tells_nothing():
     phone = identify(Says("@ machine\nx86_64\n@ kernel\nLinux 6.1.0\n@ folder 1\n"))
-    assert (phone.name, phone.os, phone.cores, phone.big_cores()) == ("unknown device", "Linux 6.1.0", (), ())
+    assert (phone.name, phone.os, phone.cores, phone.big_cores()) == ("x86_64", "Linux 6.1.0", (), ())
     assert phone.folder == "/tmp"  # noqa: S108
     state = feel(Says("@ battery\n\n@ thermal\n"))
     assert (state.conditions.battery_percent, state.thermal_status, state.saver, state.charging) == (None,) * 4
@@ -206,3 +206,9 @@ def test_light_heat_is_measured_in_the_end():
 
 def test_a_board_on_mains_has_no_battery_to_charge():
     assert obstacles(state(battery=0.0, charging=True)) == []
+
+
+def test_load_is_what_the_cores_did_meanwhile():
+    readings = "@ busy\ncpu  100 0 50 800 10 5 5 0 0 0\n@ busy\ncpu  130 0 50 860 20 5 5 0 0 0\n"  # 30 of 100 ticks
+    assert feel(Says(readings + STATE)).conditions.load == 0.3
+    assert feel(Says("@ busy\ncpu hidden\n@ busy\n" + STATE)).conditions.load is None
