@@ -29,7 +29,7 @@ _STYLES: Final = {  # colour role, marker, its shape in the legend, name
 
 def draw_device(device: DeviceFacts, number: int) -> tuple[Picture, ...]:
     """Every picture for which the device gave data. `number` tells the names of several devices' pictures apart."""
-    mark = "" if number == 0 else str(number + 1)
+    mark = "" if device.own else str(number)
     pictures = [rounds(device, f"rounds{mark}")]
     if (felt := state(device, f"state{mark}")) is not None:
         pictures.append(felt)

@@ -97,16 +97,16 @@ def honesty_notes(
         notes += _accuracy_notes(accuracy)
     if search is not None:
         notes += _search_notes(search, budget)
-    if speed is not None:
+    if devices:
         notes += _speed_notes(speed, devices)
     notes.append("1 MAC = 2 FLOPs. Counts are MACs of one image, after batch normalisations are folded.")
     return tuple(notes)
 
 
-def _speed_notes(speed: SpeedFacts, devices: Sequence[DeviceFacts]) -> Iterator[str]:
+def _speed_notes(speed: SpeedFacts | None, devices: Sequence[DeviceFacts]) -> Iterator[str]:
     yield (
         "The networks were timed in turns, round by round, on the same device; every time is a median of raw values "
-        "that comparison.json keeps."
+        "that comparison.json and devices/*.json keep."
     )
     if any(device.layers for device in devices):
         yield (
@@ -120,7 +120,7 @@ def _speed_notes(speed: SpeedFacts, devices: Sequence[DeviceFacts]) -> Iterator[
             "Times in int8 are those of the pruned network with static quantisation, whose ranges come from noise: "
             "they say how fast it would be. Its accuracy was not measured, and it does not ship."
         )
-    if speed.drift is not None:
+    if speed is not None and speed.drift is not None:
         yield (
             f"The original took {say.ms(speed.before_us / speed.drift)} when the latency table was measured and "
             f"{say.ms(speed.before_us)} in this comparison ({say.signed_percent(speed.drift - 1)}: clock, heat and "

@@ -79,7 +79,7 @@ def render_html(facts: Facts) -> str:
     return page.get_template("page.html").render(
         _context(facts),
         pictures=draw(facts),
-        device_pictures=[draw_device(device, number) for number, device in enumerate(facts.devices)],
+        device_pictures=[draw_device(device, number) for number, device in enumerate(facts.devices, start=1)],
         css=css,
     )
 

@@ -197,6 +197,16 @@ def test_a_device_without_gauges_has_no_picture_of_them(run):
     assert "figure-rounds2" in identifiers and "figure-state2" not in identifiers
 
 
+def test_a_further_device_alone_makes_a_report(run):
+    run.comparison.unlink()
+    timed_on(run, PHONE)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    identifiers = page.values("id")
+    assert page.faults == [] and len(identifiers) == len(set(identifiers))
+    assert {"figure-layers", "figure-layers1"} <= set(identifiers)  # by the table, and on the device
+    assert "speed not measured yet" in page.text and "Its accuracy was not measured" in page.text
+
+
 def test_json_says_the_same(run):
     timed_on(run, PHONE)
     devices = json.loads(write_report(run).with_suffix(".json").read_text(encoding="utf-8"))["devices"]
