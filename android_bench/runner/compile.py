@@ -116,11 +116,11 @@ def _link_without_ndk(tools: Toolchain, program: Path, folder: Path) -> None:
 
 
 def _run(tools: Toolchain, arguments: Sequence[str], folder: Path) -> None:
-    caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
+    caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}  # leave no trace
     try:
         ended = subprocess.run(
             [*tools.command, *arguments],
-            env={**os.environ, **caches},
+            env={**caches, **os.environ},
             capture_output=True,
             text=True,
             errors="replace",

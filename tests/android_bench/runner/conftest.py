@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def x86_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def program(x86_bundle: Bundle) -> Program:
     return Program(x86_bundle.files[RUNNER], Path(x86_bundle.files[LIBRARY]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What zig compiles for every program (its C library's beginnings) is compiled once in a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
+        yield
