@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.adbd_phone import Phone, linux
+from tests.fakes.adbd_sandbox import Sandbox
 from tests.phone import counterparts, namespace
 from tests.phone.counterparts import Counterpart
 from tests.phone.packages import Unavailable
@@ -31,14 +33,30 @@ def had(find: Callable[[], object]) -> object:
 
 @pytest.fixture(scope="session")
 def real_adbd(tmp_path_factory) -> Iterator[str]:
-    """The address of Debian's adbd, which lets everybody in: only where nobody else is."""
+    """The address of Debian's adbd on this machine."""
+    with _real_daemon(tmp_path_factory.mktemp("adbd"), linux(), _PORT) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def arm_adbd(tmp_path_factory) -> Iterator[str]:
+    """The same on a machine whose `uname` says that it is an arm64 one: its programs run in an emulator."""
+    with _real_daemon(tmp_path_factory.mktemp("adbd"), linux(machine="aarch64"), _PORT + 1) as address:
+        yield address
+
+
+@contextmanager
+def _real_daemon(folder: Path, machine: Phone, port: int) -> Iterator[str]:
+    """The real adbd, which lets everybody in: only where nobody else is. Its commands are a phone's and no others."""
     daemon = had(counterparts.adbd)
     assert isinstance(daemon, Counterpart)
     if not namespace.alone():
         pytest.skip("the real adbd lets everybody in: only in a network of its own; type `make test-phone`")
-    log = tmp_path_factory.mktemp("adbd") / "log"
-    with started(daemon.command, _PORT, log, {"ADBD_PORT": str(_PORT)}):
-        yield f"127.0.0.1:{_PORT}"
+    sandbox = Sandbox(folder / "machine")
+    machine.fill(sandbox)
+    environment = {"ADBD_PORT": str(port), "PATH": str(sandbox.path("/system/bin")), "HOME": "/"}
+    with started(daemon.command, port, folder / "log", environment):
+        yield f"127.0.0.1:{port}"
 
 
 @pytest.fixture(params=["bookworm", "trixie"])
@@ -79,7 +97,7 @@ class Adb:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"HOME": str(self.home), "ANDROID_ADB_SERVER_PORT": str(self.port), "ADB_MDNS": "0"}
+        return os.environ | {"HOME": str(self.home), "ADB_MDNS": "0"}
 
     @property
     def public_key(self) -> str:
@@ -87,8 +105,9 @@ class Adb:
 
     def __call__(self, *words: str, stdin: bytes = b"", limit_s: float = 60.0) -> subprocess.CompletedProcess[bytes]:
         command = [*self.program.command, "-P", str(self.port), *words]
-        environment = os.environ | self.environment
-        return subprocess.run(command, input=stdin, capture_output=True, timeout=limit_s, env=environment, check=False)
+        return subprocess.run(
+            command, input=stdin, capture_output=True, timeout=limit_s, env=self.environment, check=False
+        )
 
     def connect(self, address: str) -> str:
         """Connects the server to a daemon, waiting for its owner if need be; what it says."""
@@ -112,7 +131,7 @@ def started(command: tuple[str, ...], port: int, log: Path, environment: Mapping
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            env=os.environ | dict(environment),
+            env=environment,
             start_new_session=True,
         )
     try:
@@ -141,6 +160,14 @@ def _free_port() -> int:
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def qemu() -> tuple[str, ...]:
+    """The words before a program for arm64."""
+    found = had(counterparts.qemu)
+    assert isinstance(found, Counterpart)
+    return found.command
 
 
 @pytest.fixture
