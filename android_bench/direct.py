@@ -6,7 +6,6 @@ and pushes at a quarter of adb's speed; so its transports, keys and signers are 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,11 +17,15 @@ from android_bench.services import Services
 from android_bench.streams import Deadline
 from android_bench.wires import TcpWire, UsbWire, Wire
 
-_WINDOW_BYTES = 8 << 20  # that the phone may send before we have read it, where it knows delayed acknowledgement
 _CLOSE_S = 5.0
 
 
-def connect(address: Address, *, notice: Callable[[str], None] | None = None, authorise_s: float = 60.0) -> Connection:
+def connect(
+    address: Address,
+    *,
+    notice: Callable[[str], None] | None = None,
+    authorise_s: float = 60.0,
+) -> Connection:
     """An open connection over USB or TCP. Raises: ConnectionLost, Refused, ProtocolError."""
     wire: Wire = UsbWire(address.serial) if address.transport == "usb" else TcpWire(address.serial)
     return Services(over(wire, str(address), notice=notice, authorise_s=authorise_s))
@@ -52,7 +55,6 @@ class DirectLink:
         self.packets = packets
         self.name = packets.name
         self.features = features
-        self.windowed = "delayed_ack" in features
         self._last = 0  # the number of the newest stream; packets for older ones are late and dropped
 
     def open(self, service: bytes, deadline: Deadline) -> DirectStream:
@@ -61,8 +63,7 @@ class DirectLink:
             raise Refused(f"a command of {len(service)} bytes is too long for {self.name}; make it shorter")
         self._last = self._last % 0xFFFFFFFF + 1
         stream = DirectStream(self, self._last)
-        window = _WINDOW_BYTES if self.windowed else 0
-        self.packets.send(OPEN, stream.local, window, service + b"\0", deadline)
+        self.packets.send(OPEN, stream.local, 0, service + b"\0", deadline)
         while not stream.remote:
             self.next_packet(stream, deadline)
             if stream.closed:
@@ -91,7 +92,7 @@ class DirectStream:
         self.block_bytes = link.packets.payload_bytes
         self._link = link
         self._left = False  # closed by us
-        self._credit_bytes = 0  # that we may send now; without a window: one packet or none
+        self._may_write = False  # the phone has said OKAY to the last packet
         self._pending = b""  # come, and not read: one packet, as no other is received before it is
 
     def read(self, deadline: Deadline) -> bytes:
@@ -100,18 +101,25 @@ class DirectStream:
             self._link.next_packet(self, deadline)
         data, self._pending = self._pending, b""
         if data and not self.closed:
-            self._acknowledge(len(data), deadline)
+            self._link.packets.send(OKAY, self.local, self.remote, b"", deadline)
         return data
 
     def write(self, data: bytes, deadline: Deadline) -> bool:
-        """Send it as fast as the phone acknowledges; False if the phone spoke or hung up before all was sent."""
+        """Send it as fast as the phone acknowledges; False if the phone spoke or hung up before all was sent.
+
+        It returns before the last packet is acknowledged: the next is made ready meanwhile.
+        """
         view = memoryview(data)
         while view:
             part = view[: self.block_bytes]
-            if not self._may_send(len(part), deadline):
+            while not self._may_write or self._link.packets.waiting():
+                if self._pending or self.closed:
+                    return False
+                self._link.next_packet(self, deadline)
+            if self._pending or self.closed:
                 return False
             self._link.packets.send(WRTE, self.local, self.remote, part, deadline)
-            self._credit_bytes -= len(part) if self._link.windowed else 1
+            self._may_write = False
             view = view[len(part) :]
         return True
 
@@ -137,7 +145,7 @@ class DirectStream:
         """One packet for this stream. Raises: ProtocolError for one that breaks the rules."""
         if packet.command == OKAY:
             self.remote = self.remote or packet.arg0
-            self._credit_bytes = self._credit_after(packet)
+            self._may_write = True
         elif packet.command == WRTE and self.remote:
             if not self._left:
                 self._pending = packet.payload
@@ -149,24 +157,3 @@ class DirectStream:
         if not self._left and self.remote:
             self.close()
         self.closed = True
-
-    def _credit_after(self, packet: Packet) -> int:
-        if not self._link.windowed:
-            return 1
-        if len(packet.payload) != 4:
-            raise self._link.packets.broken("an acknowledgement has no count")
-        credit: int = self._credit_bytes + struct.unpack("<i", packet.payload)[0]
-        return credit
-
-    def _acknowledge(self, count: int, deadline: Deadline) -> None:
-        payload = struct.pack("<i", count) if self._link.windowed else b""
-        self._link.packets.send(OKAY, self.local, self.remote, payload, deadline)
-
-    def _may_send(self, count: int, deadline: Deadline) -> bool:
-        """Wait for leave to send `count` bytes; False if there is something to read first, or the phone hung up."""
-        least = count if self._link.windowed else 1
-        while not self._pending and not self.closed:
-            if self._credit_bytes >= least and not self._link.packets.waiting():
-                return True
-            self._link.next_packet(self, deadline)
-        return False

@@ -9,8 +9,8 @@ from android_bench.adb import ConnectionLost, Refused, printable
 from android_bench.packets import AUTH, CNXN, MOST_PAYLOAD_BYTES, STLS, VERSION, Packet, PacketLink
 from android_bench.streams import Deadline, TimedOut
 
-# What we say we can do. The daemon uses what both can.
-_FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,delayed_ack"
+# What we can do. Not delayed_ack, which adb leaves out by default too: with packets of 1 MiB a window gains nothing.
+_FEATURES = ("shell_v2", "cmd", "stat_v2", "ls_v2", "fixed_push_mkdir")
 _TOKEN, _SIGNATURE, _PUBLIC_KEY = 1, 2, 3
 _TOKEN_BYTES = 20  # a SHA-1, which is all that a key of ours ever signs
 _ANSWER_S = 10.0
@@ -22,7 +22,6 @@ def shake_hands(
     *,
     notice: Callable[[str], None] | None = None,
     authorise_s: float = 60.0,
-    signers: list[keys.Signer] | None = None,
 ) -> frozenset[str]:
     """The features of the phone, which from now on takes packets of the agreed version and length.
 
@@ -31,7 +30,7 @@ def shake_hands(
     Raises: Refused if it does not accept our key; ConnectionLost if it does not answer; ProtocolError.
     """
     deadline = Deadline(_ANSWER_S)
-    banner = f"host::features={_FEATURES}".encode()
+    banner = f"host::features={','.join(_FEATURES)}".encode()
     link.send(CNXN, VERSION, MOST_PAYLOAD_BYTES, banner, deadline)
     try:
         packet = _answer(link, deadline)
@@ -40,7 +39,7 @@ def shake_hands(
             f"{link.name} does not answer (offline, or no phone); unlock it, plug it in again, and type `amc devices`"
         ) from error
     if packet.command == AUTH:
-        packet = _authorise(link, packet, signers or keys.signers(notice=notice), notice, authorise_s)
+        packet = _authorise(link, packet, keys.signers(notice=notice), notice, authorise_s)
     link.agree(packet.arg0, packet.arg1)
     return _features(packet.payload)
 

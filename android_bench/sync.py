@@ -20,7 +20,7 @@ from android_bench.streams import Deadline, Reader, Stream, TimedOut
 _RECORD_BYTES = 64 * 1024  # the most that a DATA record may hold
 _MOST_REASON_BYTES = 16 * 1024
 _MOST_NAME_BYTES = 1024
-_MOST_WINDOW_BYTES = 64 << 20  # that a daemon takes before it acknowledges; adbd: 32 MiB
+_MOST_HELD_BYTES = 64 << 20  # that may be on their way to the disk when all has been sent
 _SILENCE_S = 30.0
 _SLOWEST_BYTES_PER_S = 250_000  # of a cable or a wireless network that is still of use
 _HEADER = struct.Struct("<4sI")
@@ -100,7 +100,7 @@ class Files:
             sent_bytes += count
             if progress and count:
                 progress(sent_bytes, len(data))
-        on_the_way_bytes = min(len(data), _MOST_WINDOW_BYTES)  # the phone may still be busy with them
+        on_the_way_bytes = min(len(data), _MOST_HELD_BYTES)
         kind, length = self._header(deadline.within(_SILENCE_S + on_the_way_bytes / _SLOWEST_BYTES_PER_S))
         if kind == b"FAIL":
             self._refuse(length, path, len(data), deadline)

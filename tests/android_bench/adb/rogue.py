@@ -65,12 +65,12 @@ class Talk:
         self.receive()
         self.send(packet(CNXN, version, most, b"device::ro.product.model=Rogue;features=" + features))
 
-    def opened(self, okay: bytes = b"") -> bytes:
+    def opened(self) -> bytes:
         """Accepts the stream that the client opens; answers the service's name."""
         while True:
             command, self.client, _, payload = self.receive()
             if command == OPEN:
-                self.send(packet(OKAY, 1, self.client, okay))
+                self.send(packet(OKAY, 1, self.client))
                 return payload
 
     def say(self, data: bytes) -> None:
@@ -82,6 +82,7 @@ class Talk:
         while True:
             command, _, _, payload = self.receive()
             if command == WRTE:
+                self.send(packet(OKAY, 1, self.client))
                 return payload
 
     def wait(self) -> None:

@@ -38,10 +38,7 @@ class Tape:
         pass
 
 
-HELLO = [
-    packet(CNXN, VERSION, 1 << 20, b"device::features=" + features)
-    for features in (b"", b"shell_v2", b"shell_v2,delayed_ack")
-]
+HELLO = [packet(CNXN, VERSION, 1 << 20, b"device::features=" + features) for features in (b"", b"shell_v2")]
 PARTS = st.sampled_from(
     [
         b"STAT" + struct.pack("<III", 0o100644, 5, 0),
@@ -51,8 +48,6 @@ PARTS = st.sampled_from(
         b"OKAY" + bytes(4),
         struct.pack("<BI", 1, 3) + b"out",
         struct.pack("<BI", 3, 1) + b"\0",
-        struct.pack("<i", 100_000),
-        struct.pack("<i", -5),
     ]
 )
 PAYLOADS = st.lists(PARTS | st.binary(max_size=20), max_size=4).map(b"".join)

@@ -92,12 +92,12 @@ def test_handshakes(phone, case):
         cut_off(lambda: adb.shell("true", timeout_s=5), kind, words)
 
 
-def in_stream(say, features: bytes = b"shell_v2", okay: bytes = b"", **welcome):
+def in_stream(say, features: bytes = b"shell_v2"):
     """A daemon that is honest until a stream is open."""
 
     def script(talk: Talk) -> None:
-        talk.welcome(features, **welcome)
-        talk.opened(okay)
+        talk.welcome(features)
+        talk.opened()
         say(talk)
         talk.wait()
 
@@ -181,7 +181,7 @@ def test_pulls(phone, case):
         talk.written()
         talk.say(answer)
 
-    with Rogue(in_stream(say, features=b"delayed_ack", okay=struct.pack("<i", 1 << 20))) as rogue:
+    with Rogue(in_stream(say)) as rogue:
         adb = phone(rogue.address, wait_s=0.1)
         cut_off(lambda: adb.pull("/file", most_bytes=1000), DeviceError, words)
 
@@ -193,24 +193,21 @@ def test_a_file_that_never_ends(phone):
         talk.written()
         talk.endlessly(packet(WRTE, 1, talk.client, b"DATA" + struct.pack("<I", 1000) + bytes(1000)))
 
-    with Rogue(in_stream(say, features=b"delayed_ack", okay=struct.pack("<i", 1 << 20))) as rogue:
+    with Rogue(in_stream(say)) as rogue:
         adb = phone(rogue.address)
         cut_off(lambda: adb.pull("/file", most_bytes=100_000), DeviceError, "longer than the 100000 bytes")
 
 
-ACKNOWLEDGEMENTS = {
-    "none at all": (b"", b"delayed_ack", "has no count"),
-    "too long a one": (b"12345", b"delayed_ack", "has no count"),
-    "less than nothing": (struct.pack("<i", -(2**31)), b"delayed_ack", "does not answer any more"),
-}
-
-
-@pytest.mark.parametrize("case", ACKNOWLEDGEMENTS)
-def test_acknowledgements(phone, case):
-    okay, features, words = ACKNOWLEDGEMENTS[case]
-    with Rogue(in_stream(lambda talk: None, features=features, okay=okay)) as rogue:
+def test_a_push_that_is_never_acknowledged(phone):
+    with Rogue(in_stream(Talk.written)) as rogue:
         adb = phone(rogue.address, wait_s=0.1)
-        cut_off(lambda: adb.push(bytes(1000), "/file"), DeviceError, words)
+        cut_off(lambda: adb.push(bytes(10_000_000), "/file"), ConnectionLost, "does not answer any more")
+
+
+def test_a_push_that_is_answered_with_a_flood(phone):
+    with Rogue(in_stream(lambda talk: talk.endlessly(packet(WRTE, 1, talk.client, b"DATA" * 1000)))) as rogue:
+        adb = phone(rogue.address)
+        cut_off(lambda: adb.push(bytes(10_000_000), "/file"), ProtocolError, "rules of file transfer")
 
 
 @pytest.mark.parametrize("features", [b"", b"\xff\xfe;;=::", b"shell_v2\x1b[2J" * 1000])
