@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from amc_mobile.cli import main
+from amc_mobile.cli.aliases import split_address
 from android_bench.adb import Adb, Address
 from android_bench.answers import answers
 from android_bench.device import AndroidDevice, PhoneSettings
@@ -44,7 +47,7 @@ min_time_s = 0.0
 force = true
 tolerance = 100.0
 [budget]
-latency = 0.8
+macs = 0.6
 [search]
 episodes = 3
 warmup_episodes = 1
@@ -76,14 +79,20 @@ class Machine:
         return bool(self.wrapper)
 
     def alias(self) -> str:
-        words = json.dumps(list(self.wrapper))
-        return f'[board]\naddress = "{self.address}"\nwrapper = {words}\n'
+        return f'[board]\naddress = "{self.address}"\nwrapper = {json.dumps(list(self.wrapper))}\n'
 
 
-@pytest.fixture(params=["x86-64 behind adbd", "arm64 behind adbd", "arm64 behind the fake"])
-def machine(request, tmp_path):
+@pytest.fixture(
+    params=["x86-64 behind adbd", "x86-64 behind adb and adbd", "arm64 behind adbd", "arm64 behind the fake"]
+)
+def machine(request, tmp_path, monkeypatch):
     if request.param == "x86-64 behind adbd":
         yield Machine(request.getfixturevalue("real_adbd"), "x86_64")
+    elif request.param == "x86-64 behind adb and adbd":
+        adb, address = request.getfixturevalue("new_adb"), request.getfixturevalue("real_adbd")
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(adb.port))
+        adb.connect(address)
+        yield Machine(f"server:{address}", "x86_64")
     elif request.param == "arm64 behind adbd":
         address = request.getfixturevalue("arm_adbd")
         yield Machine(address, "arm64-v8a", request.getfixturevalue("qemu"))
@@ -97,7 +106,7 @@ def machine(request, tmp_path):
 def device(machine):
     bundle = had(lambda: counterparts.runner(machine.abi))
     settings = PhoneSettings("board", wrapper=machine.wrapper)
-    device = AndroidDevice(Adb(Address("tcp", machine.address)), settings, lambda _abis: bundle)
+    device = AndroidDevice(Adb(Address(*split_address(machine.address))), settings, lambda _abis: bundle)
     yield device
     device.close()
 
@@ -107,7 +116,7 @@ def named(machine, tmp_path, monkeypatch):
     """What is typed after --device, in a working folder where that name is known."""
     had(lambda: counterparts.runner(machine.abi))
     monkeypatch.chdir(tmp_path)
-    if not machine.emulated:
+    if split_address(machine.address)[0] == "tcp" and not machine.emulated:
         return machine.address
     (tmp_path / "devices.toml").write_text(machine.alias())
     return "board"
@@ -160,27 +169,29 @@ def test_outputs_are_those_of_this_machine(device, machine, finished):
 
 
 def test_profile(amc, named, machine, config, tmp_path):
-    amc(
-        "profile",
-        "--model",
-        "tests.phone.networks:Tiny",
-        "--config",
-        config,
-        "--device",
-        named,
-        "--out",
-        tmp_path / "t.json",
-        "--json",
-    )  # noqa: E501
-    table = json.loads((tmp_path / "t.json").read_text())
-    assert table["device"]["emulated"] is machine.emulated
-    assert "onnxruntime" in table["device"]["runtime"]
+    out = tmp_path / "table.json"
+    words = ("--model", "tests.phone.networks:Tiny", "--config", config, "--device", named, "--out", out)
+    amc("profile", *words, "--json")
+    device = json.loads(out.read_text())["device"]
+    assert_is(device, machine)
+    assert device["node_times"]
 
 
-def test_bench(amc, named, machine, finished, tmp_path):
-    import shutil
-
-    run = shutil.copytree(finished, tmp_path / "run")
+def test_bench_and_clean(amc, named, machine, finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
     facts = amc("bench", run, "--device", named, "--json")
-    print(json.dumps(facts)[:3000])
-    assert (run / "report.html").exists()
+    assert_is(facts["device"], machine)
+    assert facts["latency_before_us"] > 0 and facts["latency_int8_us"] > 0 and not facts["failed"]
+    report = (run / "report.md").read_text()
+    assert facts["device"]["name"] in report
+    assert ("emulat" in report) is machine.emulated
+    amc("devices", "--clean", "--device", named, "--json")
+    adb = Adb(Address(*split_address(machine.address)))
+    assert adb.shell("ls -d /tmp/amc-mobile", timeout_s=20).code != 0
+    adb.close()
+
+
+def assert_is(device, machine):
+    assert device["emulated"] is machine.emulated
+    assert ("emulator" in device["details"]) is machine.emulated
+    assert machine.abi in device["details"]["build"] and device["runtime"].startswith("onnxruntime ")
