@@ -83,11 +83,14 @@ def _bench(session: Session, config: DeviceConfig, table: Path | None, progress:
 def _done(session: Session, config: DeviceConfig) -> bool:
     """Whether that device timed this very network before, under the same settings."""
     path = session.folder.device_comparison(config.name)
-    if not path.is_file() or path.stat().st_mtime < session.folder.model_onnx.stat().st_mtime:
+    if not path.is_file():
         return False
-    info = read_json(path).get("device", {})
-    wanted = {"threads": config.threads, "precision": config.precision, "batch": config.batch}
-    if any(info.get(key) != value for key, value in wanted.items()):
+    found = read_json(path)
+    info = found["device"]
+    same = all(info[key] == getattr(config, key) for key in ("threads", "precision", "batch", "optimisation"))
+    same_provider = info["provider"].lower().startswith(config.provider)
+    same_cores = config.cores is None or info["details"].get("cores") == ",".join(map(str, config.cores))
+    if found["model_sha256"] != session.folder.model_sha256() or not (same and same_provider and same_cores):
         return False
     note(f"{config.name}: done before; --again measures again")
     return True
