@@ -179,9 +179,16 @@ class Backwards:
     def turn(self, data: bytes) -> bytes:
         """What can be said for sure; the start of a path is held back until its rest comes."""
         data = self._rest + data
-        held = next((n for n in range(min(len(self._root), len(data)), 0, -1) if data.endswith(self._root[:n])), 0)
+        said, place = [], 0
+        for found in self._path.finditer(data):
+            if found.end() == len(data) and not found[0].endswith(b"/"):
+                break  # a slash may follow
+            said += [data[place : found.start()], b"/"]
+            place = found.end()
+        longest = min(len(self._root), len(data) - place)
+        held = next((n for n in range(longest, 0, -1) if data.endswith(self._root[:n])), 0)
         self._rest = data[len(data) - held :]
-        return self._path.sub(b"/", data[: len(data) - held])
+        return b"".join([*said, data[place : len(data) - held]])
 
     def end(self) -> bytes:
         """What was held back."""

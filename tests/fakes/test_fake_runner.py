@@ -1,4 +1,4 @@
-"""The computing runner behind the fake daemon, driven by the real AndroidDevice: exact times, and what breaks on cue."""
+"""The computing runner behind the fake daemon, driven by AndroidDevice: exact times, and what breaks on cue."""
 
 from __future__ import annotations
 
