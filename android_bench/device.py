@@ -245,16 +245,21 @@ class AndroidDevice:
         return [_seen(places[name]) for name in names]
 
     def setup(self, folder: str) -> Manifest:
-        """What every manifest says, before models and steps."""
-        settings = self.settings
+        """What every manifest says, before models and steps.
+
+        XNNPACK has threads of its own, beside which ONNX Runtime's would only be in the way.
+        """
+        settings, own = self.settings, self.settings.provider == "xnnpack"
+        threads = {"intra_op_num_threads": str(settings.threads)} if own else {}
         return Manifest(
             library=self.bundle.library(folder),
             models=(),
             steps=(),
-            threads=settings.threads,
+            threads=1 if own else settings.threads,
             level=settings.optimisation,  # type: ignore[arg-type]  # the manifest checks it
             provider=settings.provider,
-            options=settings.options,
+            options=threads | dict(settings.options),
+            config={"session.intra_op.allow_spinning": "0"} if own else {},
             cores=self.cores,
             clock=self._clock,
             samples=sampling.sampled_files(self.phone, self.cores),

@@ -16,6 +16,11 @@ from android_bench.runner.manifest import Manifest
 _MANIFEST = "manifest.txt"
 _ASK_S = 30.0
 _MOST_PROFILE_BYTES = 256 * 2**20
+_REMEDIES = {  # by the code of a failure that is not one step's
+    "option": "choose other --cores or --provider; all but cpu need an onnxruntime-android file, `aar` in devices.toml",
+    "library": "remove what we sent with `amc devices --clean`, and type the command again",
+    "memory": "close other programs on the device",
+}
 _SIGNALS = {4: "illegal instruction", 6: "abort", 7: "bus error", 8: "arithmetic error", 9: "killed", 11: "segfault"}
 
 
@@ -97,7 +102,8 @@ class RunnerOnPhone:
         said = printable(ended.stderr.decode("utf-8", "replace")[-400:], 300)
         wholly = [failed for failed in outcome.failed if failed.step is None]
         if wholly:
-            raise DeviceError(f"the runner refused: {printable(wholly[0].message, 300)}; type `amc selfcheck`")
+            remedy = _REMEDIES.get(wholly[0].code, "type `amc selfcheck`")
+            raise DeviceError(f"the runner refused: {printable(wholly[0].message, 300).rstrip('.')}; {remedy}")
         number = ended.code - 128 if ended.code > 128 else 0
         how = f"signal {number}, {_SIGNALS.get(number, 'unknown')}" if number else f"exit code {ended.code}"
         if outcome.begun is None and not outcome.timed and not outcome.failed:
