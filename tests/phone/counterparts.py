@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
         os.execv(sys.executable, pytest)  # noqa: S606 - the rest of this program is pytest
     temporary = FOLDER / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir(parents=True, exist_ok=True)
     return namespace.inside(pytest, temporary)
 
 

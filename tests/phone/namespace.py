@@ -39,7 +39,8 @@ def way_in() -> tuple[str, ...]:
 
 def inside(command: Sequence[str], temporary: Path) -> int:
     """Runs a command in a network and with a /tmp of its own, as root there. Its exit code."""
-    prepared = [sys.executable, "-m", "tests.phone.namespace", str(temporary), *command]
+    home = [f"{name}={os.environ[name]}" for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ]  # sudo's differs
+    prepared = ["env", *home, sys.executable, "-m", "tests.phone.namespace", str(temporary), *command]
     return subprocess.run([*way_in(), *prepared], check=False).returncode
 
 
