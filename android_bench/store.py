@@ -25,9 +25,10 @@ class Store:
 
     def __init__(self, adb: Adb, folder: str) -> None:
         """Raises: DeviceError for a folder that is no absolute path below another."""
-        if not folder.startswith("/") or len(posixpath.normpath(folder).split("/")) < 3:
+        parts = [part for part in folder.split("/") if part]
+        if not folder.startswith("/") or len(parts) < 2 or ".." in parts:
             raise DeviceError(f"'{printable(folder)}' is no folder for our files on a phone; use /data/local/tmp/NAME")
-        self.folder = posixpath.normpath(folder)
+        self.folder = "/" + "/".join(parts)
         self._adb = adb
         self._part = f".{secrets.token_hex(4)}.part"  # ends the names of our files on their way
 
