@@ -51,18 +51,20 @@ def signers(
 
 
 def make(path: Path) -> None:
-    """A new key pair at `path` and `path`.pub, readable by nobody else at any moment. Raises: DeviceError."""
+    """A key pair at `path` and `path`.pub, readable by nobody else at any moment. Raises: DeviceError."""
     from adb_shell.auth.keygen import keygen
 
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made in a folder of mode 0700, where nobody can look, then moved.
+        # Made in a folder of mode 0700, where nobody can look, then given its name, which it gets once.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             draft = Path(folder) / path.name
             draft.touch(mode=0o600)
             keygen(str(draft))
+            path.hardlink_to(draft)
             Path(f"{draft}.pub").rename(f"{path}.pub")
-            draft.rename(path)
+    except FileExistsError:
+        return  # somebody else made one meanwhile: one pair is kept
     except OSError as error:
         raise DeviceError(f"no ADB key can be made at {path} ({error.strerror}); mend the folder's rights") from error
 

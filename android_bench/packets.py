@@ -46,6 +46,7 @@ class PacketLink:
         self.version = OLD_VERSION
         self.payload_bytes = MOST_PAYLOAD_BYTES  # our own offer holds until the daemon makes a smaller one
         self._wire = wire
+        self._header = b""  # of a packet whose payload was not there in time
 
     def agree(self, version: int, payload_bytes: int) -> None:
         """Go on with what both sides can do. Raises: ProtocolError for a length that no daemon has."""
@@ -62,13 +63,14 @@ class PacketLink:
 
     def receive(self, deadline: Deadline) -> Packet:
         """The next packet. Raises: ConnectionLost, TimedOut; ProtocolError for what is no packet."""
-        header = self._wire.receive(_HEADER.size, deadline)
+        header = self._header = self._header or self._wire.receive(_HEADER.size, deadline)
         command, arg0, arg1, length, check, magic = _HEADER.unpack(header)
         if command not in _KNOWN or magic != command ^ _MASK:
             raise self.broken(f"it sent '{printable(header, 40)}'")
         if length > self.payload_bytes:
             raise self.broken(f"it announced {length} bytes where {self.payload_bytes} are the most")
         payload = self._wire.receive(length, deadline) if length else b""
+        self._header = b""
         checked = self.version < VERSION and not (command == CNXN and arg0 >= VERSION)
         if checked and check != checksum(payload):
             raise self.broken("a checksum is wrong")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from amc_mobile.errors import DeviceError
+from android_bench.adb import ProtocolError
 
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
 _MOST_PACKET_BYTES = 1 << 24
@@ -114,7 +115,7 @@ class PacketScript:
 
     def _begin(self, kind: int, length: int) -> None:
         if kind not in (_STDOUT, _STDERR, _EXIT) or length > _MOST_PACKET_BYTES:
-            raise DeviceError(
+            raise ProtocolError(
                 f"{self._said.name} answers a command with what is no output; restart the phone, "
                 "then run the command again"
             )

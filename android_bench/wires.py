@@ -13,6 +13,7 @@ from android_bench.adb import ConnectionLost, Refused, printable
 from android_bench.streams import Deadline, TimedOut
 
 _CONNECT_S = 10.0
+_SMALL_BYTES = 4096
 _USB_READ_BYTES = 1 << 20
 
 
@@ -20,10 +21,10 @@ class Wire(Protocol):
     """Bytes to and from the daemon of one phone."""
 
     def send(self, header: bytes, payload: bytes | memoryview, deadline: Deadline) -> None:
-        """Send one packet. Raises: ConnectionLost, TimedOut."""
+        """Send one packet. Raises: TimedOut before it began; ConnectionLost, also if it could not be ended in time."""
 
     def receive(self, count: int, deadline: Deadline) -> bytes:
-        """Exactly `count` bytes. Raises: ConnectionLost, TimedOut."""
+        """Exactly `count` bytes. Raises: ConnectionLost; TimedOut, and then what came is kept for the next call."""
 
     def waiting(self) -> bool:
         """Whether something can be received now, as far as that is known."""
@@ -48,35 +49,36 @@ class TcpWire:
                 f"nothing answers at {self.name} ({_reason(error)}); check that phone and computer share a network, "
                 "and type `adb tcpip 5555` once with the cable plugged in"
             ) from error
+        self._held = b""  # the beginning of what is being received
         self._socket: socket.socket = self._transport._connection
         _keep_alive(self._socket)
 
     def send(self, header: bytes, payload: bytes | memoryview, deadline: Deadline) -> None:
         """Send one packet: a small one in one piece, so that it costs one round trip."""
-        if len(payload) <= 4096:
-            self._send(memoryview(header + payload), deadline)
-        else:
-            self._send(memoryview(header), deadline)
-            self._send(memoryview(payload), deadline)
-
-    def _send(self, data: memoryview, deadline: Deadline) -> None:
+        deadline.left_s()
+        parts = [header + payload] if len(payload) <= _SMALL_BYTES else [header, payload]
         try:
-            while data:
-                data = data[self._transport.bulk_write(data, deadline.left_s()) :]
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[self._transport.bulk_write(view, deadline.left_s()) :]
         except Exception as error:
-            raise _lost(self.name, error) from error
+            raise _torn(self.name, error) from error
 
     def receive(self, count: int, deadline: Deadline) -> bytes:
         """Exactly `count` bytes."""
-        pieces: list[bytes] = []
+        pieces = [self._held] if self._held else []
+        missing = count - len(self._held)
+        self._held = b""
         try:
-            while count:
-                piece = self._transport.bulk_read(count, deadline.left_s())
+            while missing:
+                piece = self._transport.bulk_read(missing, deadline.left_s())
                 if not piece:
                     raise EOFError("closed by the phone")
                 pieces.append(piece)
-                count -= len(piece)
+                missing -= len(piece)
         except Exception as error:
+            self._held = b"".join(pieces)
             raise _lost(self.name, error) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -95,6 +97,7 @@ class UsbWire:
     def __init__(self, serial: str, transport: Any = None) -> None:
         """Raises: Refused with the remedy when USB cannot be used; ConnectionLost when the phone is not plugged in."""
         self.name = printable(serial)
+        self._held = bytearray()  # the beginning of what is being received
         self._transport = transport or _usb_transport(serial, self.name)
         try:
             self._transport.connect(_CONNECT_S)
@@ -105,6 +108,7 @@ class UsbWire:
 
     def send(self, header: bytes, payload: bytes | memoryview, deadline: Deadline) -> None:
         """Send one packet."""
+        deadline.left_s()
         try:
             self._send(memoryview(header), deadline)
             if payload:
@@ -112,7 +116,7 @@ class UsbWire:
                 if len(payload) % self._packet_bytes == 0:  # else the phone waits for the rest of it
                     self._transport.bulk_write(b"", deadline.left_s())
         except Exception as error:
-            raise _lost(self.name, error) from error
+            raise _torn(self.name, error) from error
 
     def _send(self, data: memoryview, deadline: Deadline) -> None:
         while data:
@@ -120,13 +124,14 @@ class UsbWire:
 
     def receive(self, count: int, deadline: Deadline) -> bytes:
         """Exactly `count` bytes."""
-        data = bytearray()
         try:
-            while len(data) < count:
-                data += self._transport.bulk_read(min(count - len(data), _USB_READ_BYTES), deadline.left_s())
+            while len(self._held) < count:
+                missing = min(count - len(self._held), _USB_READ_BYTES)
+                self._held += self._transport.bulk_read(missing, deadline.left_s())
         except Exception as error:
             raise _lost(self.name, error) from error
-        return bytes(data)
+        data, self._held = bytes(self._held), bytearray()
+        return data
 
     def waiting(self) -> bool:
         """Never known beforehand."""
@@ -166,6 +171,14 @@ def _lost(name: str, error: Exception) -> DeviceError:
         return TimedOut("the time is up")
     reason = _reason(error) if isinstance(error, OSError) else printable(first_line(usb_error or error))
     return ConnectionLost(f"the connection to {name} was lost ({reason}); check the cable, then run the command again")
+
+
+def _torn(name: str, error: Exception) -> DeviceError:
+    """What a packet means that could not be sent to its end: nothing can be sent after it."""
+    lost = _lost(name, error)
+    if isinstance(lost, TimedOut):
+        return ConnectionLost(f"{name} does not take what is sent to it; check the cable, then run the command again")
+    return lost
 
 
 def _usb_transport(serial: str, name: str) -> Any:

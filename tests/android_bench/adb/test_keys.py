@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_none_is_made_beside_adbs_own(home):
     keys.make(home / ".android/adbkey")
     assert len(keys.signers(home=home, environment={})) == 1
     assert not (home / ".config").exists()
+
+
+def test_one_pair_is_made_by_many_at_once(home):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: keys.signers(home=home, environment={}), range(8)))
+    (last,) = keys.signers(home=home, environment={})
+    asked = token()
+    for (signer,) in [*found, [last]]:
+        key = signer.public_key.split()[0].decode()
+        assert key == last.public_key.split()[0].decode()
+        assert Owner.of([key], 0.0).knows(asked, signer.sign(asked))
 
 
 def test_a_key_that_others_can_read_is_told_of(home):

@@ -4,6 +4,8 @@ replaced at its four methods.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from amc_mobile.errors import DeviceError
@@ -11,7 +13,7 @@ from android_bench import direct, wires
 from android_bench.adb import ConnectionLost, Refused
 from android_bench.streams import Deadline, TimedOut
 from android_bench.wires import TcpWire, UsbWire
-from tests.android_bench.adb.rogue import CNXN, VERSION, packet
+from tests.android_bench.adb.rogue import CNXN, VERSION, WRTE, Rogue, Talk, packet
 
 
 class USBErrorBusy(Exception):
@@ -114,6 +116,46 @@ def test_a_pulled_cable_and_a_silent_phone():
         UsbWire("ABC", Cable(Failed(USBErrorNoDevice("gone")))).receive(24, Deadline(5))
     with pytest.raises(TimedOut):
         UsbWire("ABC", Cable(Failed(USBErrorTimeout()))).receive(24, Deadline(5))
+
+
+def test_what_came_too_late_is_not_lost():
+    wire = UsbWire("ABC", Cable(b"first ", Failed(USBErrorTimeout()), b"second"))
+    with pytest.raises(TimedOut):
+        wire.receive(12, Deadline(5))
+    assert wire.receive(12, Deadline(5)) == b"first second"
+
+
+def test_a_packet_that_comes_slowly_is_read_in_several_goes():
+    def slowly(talk: Talk) -> None:
+        talk.welcome()
+        whole = packet(WRTE, 1, 2, b"p" * 2000)
+        for start in range(0, len(whole), 150):
+            talk.send(whole[start : start + 150])
+            time.sleep(0.02)
+        talk.wait()
+
+    with Rogue(slowly) as rogue:
+        link = direct.over(TcpWire(rogue.address), "phone")
+        late = 0
+        while True:
+            try:
+                got = link.packets.receive(Deadline(0.01))
+                break
+            except TimedOut:
+                late += 1
+        assert got.payload == b"p" * 2000 and late
+        link.close()
+
+
+def test_a_phone_that_takes_nothing():
+    with Rogue(lambda talk: time.sleep(2)) as rogue:
+        wire = TcpWire(rogue.address)
+        with pytest.raises(ConnectionLost, match="does not take what is sent"):
+            for _ in range(100):
+                wire.send(b"h" * 24, bytes(1 << 20), Deadline(0.3))
+        with pytest.raises(TimedOut):
+            wire.send(b"h" * 24, b"", Deadline(0))
+        wire.close()
 
 
 def test_what_is_missing_is_named():
