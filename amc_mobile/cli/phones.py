@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amc_mobile.cli.aliases import Alias, aliases, split_address
@@ -14,12 +15,11 @@ from amc_mobile.errors import AmcError, DeviceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from android_bench.discover import Found
-
     from amc_mobile.config import DeviceConfig
-    from android_bench.adb import Address
+    from android_bench.adb import Adb, Address
     from android_bench.bundle import Bundle
     from android_bench.device import AndroidDevice
+    from android_bench.discover import Found
 
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{4,5})")  # "gpu:1" is none
 
@@ -69,9 +69,15 @@ def attached() -> tuple[list[Found], dict[str, str]]:
     return found()
 
 
+def reach(address: Address) -> Adb:
+    """The phone at an address, connected when it is first needed; a tap that it waits for is told on stderr."""
+    from android_bench.adb import Adb, connect
+
+    return Adb(address, partial(connect, notice=note))
+
+
 def open_phone(config: DeviceConfig, named: Named, *, force: bool = False) -> AndroidDevice:
     """The phone, ready to measure. Raises: DeviceError for settings that it cannot have."""
-    from android_bench.adb import Adb
     from android_bench.device import AndroidDevice, PhoneSettings
 
     alias = named.alias
@@ -87,7 +93,7 @@ def open_phone(config: DeviceConfig, named: Named, *, force: bool = False) -> An
         wrapper=tuple(alias.wrapper) if alias else (),
         force=force,
     )
-    return AndroidDevice(Adb(named.address), settings, _bundles(alias))
+    return AndroidDevice(reach(named.address), settings, _bundles(alias))
 
 
 def named_ones() -> list[Named]:
@@ -128,10 +134,9 @@ def _bundles(alias: Alias | None) -> Callable[[Sequence[str]], Bundle]:
 
 def clean(named: Named) -> int:
     """Removes everything of ours from a phone; answers how many bytes that were."""
-    from android_bench.adb import Adb
     from android_bench.device import remove_everything
 
-    adb = Adb(named.address)
+    adb = reach(named.address)
     try:
         return remove_everything(adb)
     finally:
@@ -152,7 +157,7 @@ class Listed:
 
 def listed(named_or_found: Named | Found) -> Listed:
     """Asks a phone that seems to be ready what it is. Never raises."""
-    from android_bench.adb import Adb, printable
+    from android_bench.adb import printable
     from android_bench.phone import identify
 
     serial = named_or_found.address.serial
@@ -160,7 +165,7 @@ def listed(named_or_found: Named | Found) -> Listed:
     if not isinstance(named_or_found, Named) and named_or_found.state != "ready":
         return Listed(name, printable(named_or_found.model), "", "", named_or_found.state, named_or_found.remedy)
     try:
-        adb = Adb(named_or_found.address)
+        adb = reach(named_or_found.address)
         try:
             phone = identify(adb)
         finally:
