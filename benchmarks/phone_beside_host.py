@@ -1,9 +1,9 @@
 """Does the phone path measure what the host device measures? The same networks through both, in turn, on one machine.
 
-    python benchmarks/phone_beside_host.py --device HOST:PORT [--json] [--threads 1] [--rounds 7] [--models a,b]
+    python benchmarks/phone_beside_host.py [--json] [--threads 1] [--rounds 7] [--models a,b] [--device HOST:PORT]
 
-HOST:PORT is an ADB daemon on this very machine (`make test-phone` says how one is started), so that the runner, its
-manifest, the transport and the statistics are all that differs: no phone is needed, and nothing is emulated. Each round
+The daemon is Debian's real adbd on this very machine, in a network of its own (`make test-phone` gets it), so that the
+runner, its manifest, the transport and the statistics are all that differs: nothing is emulated. Each round
 times every network on the host device and right after it through the daemon. What counts is the median of the rounds'
 ratios, phone path / host, for each network in fp32 and in int8.
 """
@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from real_adbd import adbd, inside
 
 from amc_mobile.cli.networks import trace_network
 from amc_mobile.cli.open_device import open_device
@@ -34,32 +37,43 @@ NETWORKS = "digits,resnet20,mobilenet_v1,mobilenet_v2,resnet18"
 def main() -> None:
     """Times all networks, writes the raw file, prints the ratios."""
     arguments = _arguments()
-    rows = [row(name, precision, arguments) for name in arguments.models.split(",") for precision in ("fp32", "int8")]
-    found = {
-        "command": f"python benchmarks/phone_beside_host.py --device HOST:PORT --threads {arguments.threads} "
-        f"--rounds {arguments.rounds} --models {arguments.models}",
-        "machine": cpu_model(),
-        "rows": rows,
-        "largest": max(abs(each["ratio"] - 1.0) for each in rows),
-    }
+    if arguments.inside:
+        with adbd() as address, redirect_stdout(sys.stderr):
+            found = measured(arguments, address)
+        print(json.dumps(found))
+        return
+    found = measured(arguments, arguments.device) if arguments.device else inside(__file__, sys.argv[1:])
     write_json(arguments.out, found)
     if arguments.json:
         print(json.dumps({key: value for key, value in found.items() if key != "rows"}))
         return
-    for each in rows:
+    for each in found["rows"]:
         low, high = each["interval"]
-        print(
-            f"{each['network']:<14} {each['precision']}  {each['host_us']:9.1f} us  {each['ratio']:.4f} "
-            f"({low:.4f}-{high:.4f})"
-        )
+        name, precision = each["network"], each["precision"]
+        print(f"{name:<14} {precision}  {each['host_us']:9.1f} us  {each['ratio']:.4f} ({low:.4f}-{high:.4f})")
     print(f"largest difference {found['largest']:.1%}")
 
 
-def row(name: str, precision: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def measured(arguments: argparse.Namespace, address: str) -> dict[str, Any]:
+    """All networks through the daemon at an address, and on the host."""
+    rows = [
+        row(name, precision, address, arguments)
+        for name in arguments.models.split(",")
+        for precision in ("fp32", "int8")
+    ]
+    return {
+        "command": f"python benchmarks/phone_beside_host.py --threads {arguments.threads} --rounds {arguments.rounds}",
+        "machine": cpu_model(),
+        "rows": rows,
+        "largest": max(abs(each["ratio"] - 1.0) for each in rows),
+    }
+
+
+def row(name: str, precision: str, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One network: the rounds' medians on both, and their ratio."""
     common = {"threads": arguments.threads, "precision": precision}
     host = open_device(DeviceConfig.model_validate(common))
-    phone = open_device(DeviceConfig.model_validate({"name": arguments.device, **common}), force=True)
+    phone = open_device(DeviceConfig.model_validate({"name": address, **common}), force=True)
     traced = trace_network(ModelConfig(name=name))
     job = TimingJob(name, Variants(traced, host.info()).model(traced.network.full()))
     medians: dict[str, list[float]] = {"host": [], "phone": []}
@@ -84,12 +98,13 @@ def row(name: str, precision: str, arguments: argparse.Namespace) -> dict[str, A
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", required=True, help="HOST:PORT of an ADB daemon on this machine, or an alias")
+    parser.add_argument("--device", help="another ADB daemon on this machine: HOST:PORT")
     parser.add_argument("--models", default=NETWORKS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RAW)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

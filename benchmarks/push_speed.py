@@ -16,28 +16,24 @@ import io
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from real_adbd import ADDRESS, DAEMON_PORT, PACKAGES, adbd, inside, program, started
 
 from amc_mobile.device.machine import cpu_model
 from amc_mobile.runs import write_json
 from android_bench.adb import Adb, Address
-from android_bench.runner.cache import default_cache
 
-ROOT = Path(__file__).parent.parent
 RAW = Path(__file__).parent / "raw" / "push_speed.json"
-PACKAGES = default_cache() / "counterparts" / "trixie" / "root"
-TOOLS = "usr/lib/android-sdk/platform-tools"
-DAEMON_PORT, SERVER_PORT = 15_555, 15_037
-ADDRESS = f"127.0.0.1:{DAEMON_PORT}"
+SERVER_PORT = 15_037
 _REPORT = re.compile(rb"\((\d+) bytes in ([\d.]+)s\)")
 
 Push = Callable[[Path], float]  # of the local file; its seconds
@@ -49,7 +45,7 @@ def main() -> None:
     if arguments.inside:
         print(json.dumps(measured(arguments)))
         return
-    found = _inside(sys.argv[1:])
+    found = inside(__file__, sys.argv[1:])
     write_json(arguments.out, found)
     if arguments.json:
         print(json.dumps({key: value for key, value in found.items() if key != "rounds_s"}))
@@ -63,9 +59,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ |= {"HOME": str(folder), "ANDROID_ADB_SERVER_PORT": str(SERVER_PORT), "ADB_MDNS": "0"}
-        os.environ["ADBD_PORT"] = str(DAEMON_PORT)
         adb = program(arguments.packages, "adb")
-        stack.enter_context(started(program(arguments.packages, "adbd"), DAEMON_PORT))
+        stack.enter_context(adbd(arguments.packages))
         stack.enter_context(started([*adb, "server", "nodaemon"], SERVER_PORT))
         subprocess.run([*adb, "connect", ADDRESS], check=True, capture_output=True)
         version = subprocess.run([*adb, "version"], check=True, capture_output=True, text=True).stdout.splitlines()[1]
@@ -135,29 +130,6 @@ def summary(rounds: dict[str, list[float]], megabytes: int) -> dict[str, Any]:
     }
 
 
-def program(packages: Path, name: str) -> list[str]:
-    """How an unpacked program is started: by its own loader with its own libraries."""
-    loader = next(packages.glob("**/ld-linux-*.so.*"))
-    libraries = packages / "usr/lib" / f"{os.uname().machine}-linux-gnu"
-    return [str(loader), "--library-path", f"{libraries}:{libraries / 'android'}", str(packages / TOOLS / name)]
-
-
-@contextmanager
-def started(command: list[str], port: int) -> Iterator[None]:
-    """A program that listens on a port."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            end = time.monotonic() + 20
-            while time.monotonic() < end and process.poll() is None:
-                with socket.socket() as trial:
-                    if trial.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-
-
 def _timed(act: Callable[[bytes], object], data: bytes) -> float:
     began = time.perf_counter()
     act(data)
@@ -170,23 +142,6 @@ def _reported(command: list[str]) -> float:
     found = _REPORT.search(said.stdout + said.stderr)
     assert found, said
     return float(found[2])
-
-
-def _inside(words: list[str]) -> dict[str, Any]:
-    """What this program measures in a network of its own."""
-    sys.path.insert(0, str(ROOT))
-    from tests.phone.namespace import way_in
-
-    if not way_in():
-        raise SystemExit("the real adbd is only started in a network of its own, for which root is needed")
-    with tempfile.TemporaryDirectory(dir=default_cache()) as temporary:  # what /tmp is in there
-        prepared = [*way_in(), sys.executable, "-m", "tests.phone.namespace", temporary]
-        command = [*prepared, sys.executable, str(Path(__file__).resolve()), "--inside", *words]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def _arguments() -> argparse.Namespace:
