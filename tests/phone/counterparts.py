@@ -119,9 +119,11 @@ def main(arguments: list[str]) -> int:
     if not namespace.way_in():
         os.execv(sys.executable, pytest)  # noqa: S606 - the rest of this program is pytest
     temporary = FOLDER / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True, exist_ok=True)
-    return namespace.inside(pytest, temporary)
+    try:
+        return namespace.inside(pytest, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

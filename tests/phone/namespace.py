@@ -26,7 +26,12 @@ _REQUEST = struct.Struct("16sh22x")
 _SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _VM_SOCKETS = 40  # AF_VSOCK
-_WAYS = (("unshare", "-n", "-m"), ("unshare", "-r", "-n", "-m"), ("sudo", "-n", "-E", "unshare", "-n", "-m"))
+_ENDS = ("-p", "-f", "--mount-proc", "--kill-child")  # a process tree of its own too: nothing in it outlives us
+_WAYS = (
+    ("unshare", "-n", "-m", *_ENDS),
+    ("unshare", "-r", "-n", "-m", *_ENDS),
+    ("sudo", "-n", "-E", "unshare", "-n", "-m", *_ENDS),
+)
 
 
 def way_in() -> tuple[str, ...]:
