@@ -1,1 +1,1 @@
-"""Everything that touches a phone will live here and implement amc_mobile.device's protocol; nothing does yet."""
+"""Everything that touches a phone; `device.AndroidDevice` implements amc_mobile.device's protocol. See README.md."""

@@ -36,6 +36,7 @@ def install(adb: Adb, bundle: Bundle, root: str, told: Callable[[int, int], None
         mode = 0o755 if name in bundle.executables else 0o644
         adb.push(data, posixpath.join(folder, name), mode=mode, progress=sent)
         before += len(data)
+    adb.shell(f"chmod -R go-w {quote(folder)}", timeout_s=_CHECK_S, again=True)  # adbd lets everybody write
     there = _hashes(adb, folder, wanted)
     if wrong := [name for name, digest in wanted.items() if there.get(name) != digest]:
         raise DeviceError(f"{wrong[0]} arrived damaged on the device; check the cable, and type the same command again")

@@ -14,6 +14,7 @@ from typing import Any
 
 from engine_tables import engine_tables
 from latency_results import latency_results
+from phone_results import phone_results
 
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
@@ -92,6 +93,7 @@ def main(runs: list[str]) -> None:
     rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
     text = HEAD + "\n".join(lines) + "\n" + engine_tables(found) + "\n" + latency_results(found)
+    text += "\n" + phone_results(found)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

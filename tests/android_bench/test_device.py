@@ -110,6 +110,7 @@ def test_models_and_runner_are_sent_once(opened, daemon, models):
     opened().time_models(jobs(models), PROTOCOL)
     assert {path: path.stat().st_mtime_ns for path in root.glob("runner-*/*")} == first
     assert len(list(root.glob("files/*.onnx"))) == len(models)
+    assert not any(path.stat().st_mode & 0o022 for path in first)  # nobody else writes what we execute
     assert not list(root.glob("work-*"))
 
 

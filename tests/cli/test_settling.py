@@ -30,7 +30,7 @@ class Changing(AnalyticDevice):
 @pytest.fixture
 def device(monkeypatch) -> Changing:
     found = Changing(noise=0.001)
-    monkeypatch.setattr(session, "open_device", lambda _config: found)
+    monkeypatch.setattr(session, "open_device", lambda _config, **_: found)
     return found
 
 
