@@ -33,7 +33,7 @@ from android_bench.runner.manifest import Clock, Manifest
 from android_bench.running import RunnerOnPhone
 from android_bench.schedule import Schedule
 from android_bench.store import Store
-from android_bench.timing import Memory, Timing
+from android_bench.timing import Memory, Timing, uncounted
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -180,7 +180,8 @@ class AndroidDevice:
 
         Raises: DeviceError if the phone may not be measured or stays away; ModelsFailed for models that do not run.
         """
-        schedule = Schedule(jobs, protocol)
+        on_cpu = self.settings.provider == "cpu"
+        schedule = Schedule(jobs, protocol, frozenset() if on_cpu else uncounted(jobs, self.memory))
 
         def told(what: str) -> None:
             if progress is not None:

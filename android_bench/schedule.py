@@ -15,11 +15,11 @@ _CRASHES = 2  # a model that took the runtime down so often is to blame
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One session of one job in one round: end-to-end times, or the times of its nodes."""
+    """One session of one job in one round: end-to-end times, the times of its nodes, or which provider runs each."""
 
     job: int
     round: int
-    kind: Literal["time", "profile"]
+    kind: Literal["time", "profile", "count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,14 @@ class Reading:
 
 @dataclass
 class Schedule:
-    """The visits of a call, in the order in which every device does them, and the readings so far."""
+    """The visits of a call, in the order in which every device does them, and the readings so far.
+
+    `counted` are jobs whose nodes are counted by provider, once, beside being timed.
+    """
 
     jobs: Sequence[TimingJob]
     protocol: TimingProtocol
+    counted: frozenset[int] = frozenset()
     readings: dict[Visit, Reading] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)  # by job, why it cannot be timed
 
@@ -50,6 +54,8 @@ class Schedule:
             self._visits.append(Visit(job, seen[job], "time"))
             if self.jobs[job].profile:
                 self._visits.append(Visit(job, seen[job], "profile"))
+            elif job in self.counted and not seen[job]:
+                self._visits.append(Visit(job, 0, "count"))
             seen[job] += 1
 
     def __len__(self) -> int:

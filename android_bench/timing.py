@@ -31,6 +31,7 @@ class Memory:
     throttled: int = 0  # sessions that were dropped because the phone held its clock down
     nodes: dict[str, Mapping[str, Node]] = field(default_factory=dict)  # the optimised graph of each network profiled
     granted: tuple[int, ...] = ()  # cores
+    counted: set[str] = field(default_factory=set)  # networks whose nodes were counted by provider
     on_providers: Mapping[str, int] = field(default_factory=dict)  # nodes of the network profiled last
     governor: str | None = None
 
@@ -92,6 +93,8 @@ class Timing:
 
     def _step(self, visit: Visit, model: int) -> Step:
         protocol = self._schedule.protocol
+        if visit.kind == "count":
+            return Step(model, "profile", warmups=0, runs=1)
         if visit.kind == "profile":
             first = _key(self._schedule.jobs[visit.job]) not in self._memory.nodes
             return Step(model, "profile", protocol.profile_warmups, protocol.profile_runs, optimised=first)
@@ -112,9 +115,10 @@ class Timing:
             self._schedule.record(visit, Reading(timed.values_us, timed.warmups_us, start, state))
             return
         try:
-            nodes = self._node_times(visit, timed)
+            nodes = self._node_times(visit, timed) if visit.kind == "profile" else ()
         except (ConnectionLost, Refused):
             return  # it is made again, with the rest of the round
+        self._memory.counted.add(_key(self._schedule.jobs[visit.job]))
         self._memory.on_providers = timed.nodes_per_provider or self._memory.on_providers
         self._schedule.record(visit, Reading(nodes=nodes, state=state))
 
@@ -129,6 +133,11 @@ class Timing:
         text = self._runner.pull(timed.profile).decode("utf-8", "replace")
         medians = parse_profile(text, self._schedule.protocol.profile_warmups)
         return node_times(medians, self._memory.nodes.get(key, {}))
+
+
+def uncounted(jobs: Sequence[TimingJob], memory: Memory) -> frozenset[int]:
+    """The jobs whose nodes were not counted by provider yet."""
+    return frozenset(index for index, job in enumerate(jobs) if _key(job) not in memory.counted)
 
 
 def _key(job: TimingJob) -> str:

@@ -76,6 +76,17 @@ def test_who_it_is(opened):
     assert "build" in info.details
 
 
+def test_another_provider_says_who_runs_the_nodes(opened, daemon, models):
+    device = opened(provider="xnnpack")
+    assert not device.info().node_times
+    device.time_models(jobs(models), PROTOCOL)
+    before = sessions(daemon)
+    assert before == len(models) * (PROTOCOL.rounds + 1)
+    device.time_models(jobs(models), PROTOCOL)
+    assert sessions(daemon) == before + len(models) * PROTOCOL.rounds  # counted once
+    assert device.info().details["nodes_per_provider"]
+
+
 def test_two_settings_are_two_devices(opened):
     keys = {opened(**settings).info().key() for settings in ({}, {"threads": 2}, {"precision": "int8"}, {"batch": 2})}
     assert len(keys) == 4

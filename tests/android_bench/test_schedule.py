@@ -63,3 +63,14 @@ def test_a_reading_made_again_replaces_the_first():
     schedule.record(visit, reading(1.0))
     schedule.record(visit, reading(2.0))
     assert schedule.measurements(NOW)[0].values_us == ((2.0,),)
+
+
+def test_nodes_are_counted_once_beside_the_times():
+    schedule = Schedule(JOBS, PROTOCOL, counted=frozenset({0, 1}))
+    visits = []
+    while left := schedule.next_round():
+        visits += left
+        for visit in left:
+            schedule.record(visit, reading(1.0))
+    assert [visit for visit in visits if visit.kind == "count"] == [Visit(0, 0, "count")]  # b's are told by its profile
+    assert schedule.measurements(NOW)[0].nodes == ()
