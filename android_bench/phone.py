@@ -180,7 +180,7 @@ def identify(shell: Shell) -> Phone:
         or "unknown device",
         soc=soc or said.get("ro.board.platform", ""),
         android=said.get("ro.build.version.release", ""),
-        sdk=_whole(said.get("ro.build.version.sdk", "")),
+        sdk=whole(said.get("ro.build.version.sdk", "")),
         fingerprint=said.get("ro.build.fingerprint", ""),
         abis=tuple(filter(None, said.get("ro.product.cpu.abilist", "").split(","))),
         machine=said.get("machine", ""),
@@ -205,7 +205,7 @@ def feel(shell: Shell) -> State:
     conditions = Conditions(
         time_utc=now_utc(),
         load=_load(blocks),
-        clock_khz=tuple(khz for key, said in blocks if key == "khz" and (khz := _whole("".join(said[:1])))),
+        clock_khz=tuple(khz for key, said in blocks if key == "khz" and (khz := whole("".join(said[:1])))),
         governor=next((said[0] for key, said in blocks if key == "governor" and said), None),
         temperature_celsius=_hottest(thermal, blocks),
         battery_percent=None if level is None else 100.0 * level / scale,
@@ -230,7 +230,7 @@ def celsius(text: str) -> float | None:
     >>> celsius("41500"), celsius("415"), celsius("41"), celsius("-40000")
     (41.5, 41.5, 41.0, None)
     """
-    value = _whole(text) or 0
+    value = whole(text) or 0
     if not 1 <= value <= 150_000:
         return None
     return value / (1.0 if value <= 150 else 10.0 if value <= 1500 else 1000.0)
@@ -257,7 +257,7 @@ def _cores(blocks: list[tuple[str, list[str]]]) -> tuple[Core, ...]:
             index = int(match[1])
             found[index] = {}
         elif key in ("capacity", "most_khz") and index in found:
-            found[index][key] = _whole(lines[0]) if lines else None
+            found[index][key] = whole(lines[0]) if lines else None
     return tuple(Core(index, **values) for index, values in sorted(found.items()) if online is None or index in online)
 
 
@@ -284,7 +284,7 @@ def _battery(lines: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in lines:
         key, _, value = line.partition(":")
-        number = _whole(value.strip())
+        number = whole(value.strip())
         if key.strip() in ("level", "scale", "temperature") and number is not None:
             found[key.strip()] = float(number)
         if key.strip().endswith(" powered"):
@@ -313,5 +313,6 @@ def _hottest(thermal: str, blocks: list[tuple[str, list[str]]]) -> float | None:
     return max(read, default=None)
 
 
-def _whole(text: str) -> int | None:
+def whole(text: str) -> int | None:
+    """A whole number of up to 15 digits; None for any other text, however long."""
     return int(text) if re.fullmatch(r"-?\d{1,15}", text.strip()) else None

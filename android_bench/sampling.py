@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amc_mobile.types import Conditions
-from android_bench.phone import Phone, celsius, now_utc
+from android_bench.phone import Phone, celsius, now_utc, whole
 
 _CPU = "/sys/devices/system/cpu"
 _DROP = 0.05  # of the clock of the cores in use, beyond which a session was throttled
@@ -34,12 +34,12 @@ class Ticks:
 def ticks(samples: Mapping[str, str], cores: int) -> Ticks | None:
     """The counters in a sample of a phone with so many cores; None where it hides them."""
     words, own = samples.get("busy", "").split(), samples.get("own", "").rpartition(")")[2].split()
-    try:
-        user, nice, system, idle, iowait, interrupt, soft, steal = (int(word) for word in words[1:9])
-        busy = user + nice + system + interrupt + soft + steal
-        return Ticks((busy + idle + iowait) / cores, busy, int(own[11]) + int(own[12]))  # utime and stime
-    except (ValueError, IndexError, ZeroDivisionError):
+    told = [number for word in words[1:9] + own[11:13] if (number := whole(word)) is not None]
+    if len(told) != 10 or not cores:
         return None
+    user, nice, system, idle, iowait, interrupt, soft, steal, own_user, own_system = told
+    busy = user + nice + system + interrupt + soft + steal
+    return Ticks((busy + idle + iowait) / cores, busy, own_user + own_system)
 
 
 def load(before: Ticks | None, after: Ticks | None) -> float | None:
@@ -52,6 +52,7 @@ def load(before: Ticks | None, after: Ticks | None) -> float | None:
 
 def conditions(samples: Mapping[str, str], governor: str | None, others: float | None) -> Conditions:
     """What a sample says: the clocks of the cores in use, heat, battery."""
+    percent = whole(samples.get("battery", ""))
     heat = [degrees for key, text in samples.items() if key.startswith("zone ") and (degrees := celsius(text))]
     return Conditions(
         time_utc=now_utc(),
@@ -59,13 +60,19 @@ def conditions(samples: Mapping[str, str], governor: str | None, others: float |
         clock_khz=clocks_khz(samples),
         governor=governor,
         temperature_celsius=max(heat, default=None),
-        battery_percent=float(text) if (text := samples.get("battery", "")).isdigit() else None,
+        battery_percent=float(percent) if percent is not None and 0 <= percent <= 100 else None,
     )
 
 
 def clocks_khz(samples: Mapping[str, str]) -> tuple[int, ...]:
     """The clock of every core in use."""
-    return tuple(int(text) for key, text in samples.items() if key.startswith("khz ") and text.strip().isdigit())
+    return _numbers(samples, "khz ")
+
+
+def _numbers(samples: Mapping[str, str], prefix: str) -> tuple[int, ...]:
+    """Those of the samples of that kind that are numbers."""
+    told = (whole(text) for name, text in samples.items() if name.startswith(prefix))
+    return tuple(number for number in told if number is not None and number >= 0)
 
 
 class Throttle:
@@ -82,7 +89,7 @@ class Throttle:
     def held_down(self, samples: Mapping[str, str]) -> str:
         """Why this session does not count, or nothing."""
         clock = max(clocks_khz(samples), default=0)
-        limit = max((int(v) for k, v in samples.items() if k.startswith("limit ") and v.isdigit()), default=0)
+        limit = max(_numbers(samples, "limit "), default=0)
         self._best_khz, self._limit_khz = max(self._best_khz, clock), max(self._limit_khz, limit)
         if limit and limit < (1.0 - _DROP) * self._limit_khz:
             return f"the phone held its clock to {limit / 1000:.0f} instead of {self._limit_khz / 1000:.0f} MHz"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 
 from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile
 from amc_mobile.device.rounds import most_time_s
@@ -111,6 +113,8 @@ class Timing:
     def _record(self, visit: Visit, timed: Timed, others: float | None) -> None:
         state = sampling.conditions(timed.samples, self._memory.governor, others)
         if visit.kind == "time":
+            if not statistics.median(timed.values_us or (0.0,)) > 0:
+                raise DeviceError("the device tells no times of a run, or its clock stands still; type `amc selfcheck`")
             start = Start(timed.load_us, timed.first_run_us, timed.peak_bytes)
             self._schedule.record(visit, Reading(timed.values_us, timed.warmups_us, start, state))
             return
@@ -128,7 +132,7 @@ class Timing:
         job = self._schedule.jobs[visit.job]
         key = _key(job)
         if key not in self._memory.nodes and timed.optimised is not None:
-            optimised = onnx.load_from_string(self._runner.pull(timed.optimised))
+            optimised = _network(self._runner.pull(timed.optimised))
             self._memory.nodes[key] = original_outputs(onnx.load_from_string(job.model), optimised)
         text = self._runner.pull(timed.profile).decode("utf-8", "replace")
         medians = parse_profile(text, self._schedule.protocol.profile_warmups)
@@ -138,6 +142,14 @@ class Timing:
 def uncounted(jobs: Sequence[TimingJob], memory: Memory) -> frozenset[int]:
     """The jobs whose nodes were not counted by provider yet."""
     return frozenset(index for index, job in enumerate(jobs) if _key(job) not in memory.counted)
+
+
+def _network(data: bytes) -> onnx.ModelProto:
+    """What the device says that it runs. Raises: DeviceError for anything that is no network."""
+    try:
+        return onnx.load_from_string(data)
+    except DecodeError as error:
+        raise DeviceError("the device answers garbage in the place of a network; type `amc selfcheck`") from error
 
 
 def _key(job: TimingJob) -> str:

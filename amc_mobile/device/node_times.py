@@ -8,6 +8,7 @@ node is called "<tensor of the original graph>_nchwc", and what was not renamed 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from amc_mobile.errors import DeviceError
+from amc_mobile.errors import DeviceError, first_line
 from amc_mobile.types import NodeTime
 
 _EVENT_SUFFIX = "_kernel_time"
@@ -72,19 +73,20 @@ def parse_profile(text: str, warmups: int) -> dict[str, tuple[str, float]]:
     Typical is the mean of the middle half: the profiler writes whole microseconds, of which a median would be one.
     Raises: DeviceError if there are no node times in it.
     """
-    try:
-        events = [event for event in json.loads(text) if event.get("cat") == "Node"]
-    except ValueError as error:
-        raise DeviceError(
-            f"ONNX Runtime's profile is not JSON ({error}); is the temporary folder's disk full?"
-        ) from error
     op_types: dict[str, str] = {}
     times: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event["name"].endswith(_EVENT_SUFFIX):
-            name = event["name"].removesuffix(_EVENT_SUFFIX)
-            op_types[name] = event["args"]["op_name"]
-            times[name].append(float(event["dur"]))
+    try:
+        for event in json.loads(text):
+            if event.get("cat") == "Node" and event["name"].endswith(_EVENT_SUFFIX):
+                name, op_type, us = event["name"].removesuffix(_EVENT_SUFFIX), event["args"]["op_name"], event["dur"]
+                if not isinstance(op_type, str) or not 0 <= float(us) < math.inf:
+                    raise ValueError(f"{op_type} took {us}")
+                op_types[name] = op_type
+                times[name].append(float(us))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise DeviceError(
+            f"ONNX Runtime's profile is not one ({first_line(error)[:100]}); is the temporary folder's disk full?"
+        ) from error
     if not times:
         raise DeviceError("this ONNX Runtime gives no per-node times; use the stock CPU build of onnxruntime")
     return {name: (op_types[name], middle_mean(values[warmups:] or values)) for name, values in times.items()}

@@ -56,6 +56,15 @@ def test_nothing_is_invented():
     assert sampling.ticks(SAMPLES, 0) is None
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 400, "²", "-5", "1e9", ""])
+def test_numbers_that_are_none_are_not_told(text):
+    samples = dict.fromkeys(("khz 0", "limit 0", "battery", "zone 0"), text) | {"busy": f"cpu {text} 1 1 1 1 1 1 1"}
+    told = sampling.conditions(samples, None, None)
+    assert (told.clock_khz, told.battery_percent, told.temperature_celsius) == ((), None, None)
+    assert sampling.ticks(samples | {"own": SAMPLES["own"]}, 2) is None or text == "-5"
+    assert not sampling.Throttle().held_down(samples)
+
+
 def test_load_leaves_the_runner_out():
     before = sampling.ticks(SAMPLES, 2)
     later = SAMPLES | {

@@ -59,7 +59,23 @@ def test_the_median_of_what_follows_the_warmups():
     assert parse_profile(json.dumps(runs), warmups=1) == {"a": ("Conv", 11.0)}
 
 
-@pytest.mark.parametrize("text", ["[]", '[{"cat": "Session"}]', "[{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '[{"cat": "Session"}]',
+        "[{",
+        "[1]",
+        '"x"',
+        "7",
+        "[" * 100_000,
+        '[{"cat": "Node"}]',
+        json.dumps([event("a", float("nan"))]),
+        json.dumps([event("a", -1)]),
+        json.dumps([event("a", 1) | {"args": {"op_name": {}}}]),
+        json.dumps([event("a", 1) | {"args": None}]),
+    ],
+)
 def test_a_profile_without_nodes_is_refused(text: str):
     with pytest.raises(DeviceError):
         parse_profile(text, warmups=0)
