@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from amc_mobile.cli import main
 from amc_mobile.cli.aliases import split_address
+from amc_mobile.export.quantise import activation_ranges, quantise
 from android_bench.adb import Adb, Address
 from android_bench.answers import answers
 from android_bench.device import AndroidDevice, PhoneSettings
@@ -155,8 +157,10 @@ def test_selfcheck(device):
 
 
 def test_outputs_are_those_of_this_machine(device, machine, finished):
-    for file in ("original.onnx", "model.onnx"):
-        model = (finished / file).read_bytes()
+    original = onnx.load(finished / "original.onnx")
+    images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
+    int8 = quantise(original, activation_ranges(original, images)).SerializeToString()
+    for model in ((finished / "original.onnx").read_bytes(), (finished / "model.onnx").read_bytes(), int8):
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         inputs = {item.name: made_up(item.name, [1, *item.shape[1:]], np.float32) for item in session.get_inputs()}
         here = dict(zip((item.name for item in session.get_outputs()), session.run(None, inputs), strict=True))
