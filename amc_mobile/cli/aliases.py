@@ -12,6 +12,7 @@ It is looked for in the working folder, then in the user's own settings; the fir
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from amc_mobile.errors import ConfigError
 FILE = "devices.toml"
 _MEASURED = ("threads", "cores", "provider", "optimisation")  # what a config takes over, unless it says otherwise
 _TRANSPORTS = ("usb", "tcp", "server")
+_TAKEN = re.compile(r"host|cuda(:\d+)?|cuda-ort|all|[\s.]*")  # devices of this machine, all phones, no name at all
 
 
 class Alias(BaseModel):
@@ -85,6 +87,8 @@ def _read(path: Path) -> dict[str, Alias]:
         raise ConfigError(f"cannot read {path}: {error}; see the example at the top of `amc devices --help`") from error
     found = {}
     for name, values in tree.items():
+        if _TAKEN.fullmatch(name):
+            raise ConfigError(f"{path}, [{name}]: that name is taken or can be no name; give the phone another")
         try:
             found[name] = Alias.model_validate(values)
         except ValidationError as error:

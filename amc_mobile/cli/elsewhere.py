@@ -34,35 +34,57 @@ def bench_on(
 ) -> list[Path]:
     """Times original and pruned network on each device, None and the config's name being the run's own.
 
-    Writes comparison.json, devices/NAME.json and the report; answers the files of the comparisons.
+    Writes comparison.json, devices/NAME.json and the report; answers the files of the comparisons. With other settings
+    than its own the run's device is a further one, and every device gets a file of its own for them.
     Raises: DeviceError if some devices failed, when the others are done and the report is written.
     """
-    own = pipeline.config.device.name
-    others = [name for name in names if name not in (None, own)]
-    configs = {name: override(RunConfig(), {"device.name": name, **changes}).device for name in others}
-    for config in configs.values():
-        check_device(config)
+    own = pipeline.config.device
+    configs: dict[str, DeviceConfig] = {}
+    places: dict[str, Path] = {}
+    for name in dict.fromkeys(name or own.name for name in names):
+        base = pipeline.config if name == own.name else RunConfig()
+        plain, config = (override(base, {"device.name": name, **more}).device for more in ({}, changes))
+        if config != own:
+            configs[name], places[name] = config, pipeline.folder.device_comparison(_label(config, plain))
+            check_device(config)
     paths = []
-    if len(others) < len(names):
+    if any((name or own.name) not in configs for name in names):
         pipeline.run(("bench",), again=again)
         paths.append(pipeline.folder.comparison)
     try:
         if configs:
-            _bench_elsewhere(pipeline, configs, table, again)
+            _bench_elsewhere(pipeline, configs, places, table, again)
     finally:
         _report(pipeline)
-    return [*paths, *(pipeline.folder.device_comparison(name) for name in configs)]
+    return [*paths, *places.values()]
 
 
-def _bench_elsewhere(pipeline: Pipeline, configs: Mapping[str, DeviceConfig], table: Path | None, again: bool) -> None:
+def _label(config: DeviceConfig, plain: DeviceConfig) -> str:
+    """The device's name and what is measured otherwise than its plain name says: "pixel-t2-int8"."""
+    said = {
+        "threads": f"t{config.threads}",
+        "precision": config.precision,
+        "provider": config.provider,
+        "cores": f"cores{'_'.join(map(str, config.cores or ()))}",
+    }
+    return "-".join([config.name, *(text for key, text in said.items() if getattr(config, key) != getattr(plain, key))])
+
+
+def _bench_elsewhere(
+    pipeline: Pipeline,
+    configs: Mapping[str, DeviceConfig],
+    places: Mapping[str, Path],
+    table: Path | None,
+    again: bool,
+) -> None:
     """Phones work at the same time, devices of this machine one after the other."""
     with locked(pipeline.folder.root), working():
         session = Session(pipeline.folder, pipeline.config)
         session.traced  # noqa: B018 - read once, before several threads use it
-        todo = [name for name, config in configs.items() if again or not _done(session, config)]
+        todo = [name for name, config in configs.items() if again or not _done(session, config, places[name])]
 
         def work(name: str, progress: Progress) -> None:
-            _bench(session, configs[name], table, progress)
+            _bench(session, configs[name], places[name], table, progress)
 
         if len(todo) == 1:
             with progress_line("bench") as progress:
@@ -71,21 +93,19 @@ def _bench_elsewhere(pipeline: Pipeline, configs: Mapping[str, DeviceConfig], ta
             on_all(todo, work)
 
 
-def _bench(session: Session, config: DeviceConfig, table: Path | None, progress: Progress) -> None:
+def _bench(session: Session, config: DeviceConfig, place: Path, table: Path | None, progress: Progress) -> None:
     device = open_device(config, force=session.config.profile.force)
     known = table_of(device.info(), session.config.model.name, session.model_sha256, table)
     found = bench_device(session, device, progress, table=known)
-    path = session.folder.device_comparison(config.name)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, found)
+    place.parent.mkdir(exist_ok=True)
+    write_json(place, found)
 
 
-def _done(session: Session, config: DeviceConfig) -> bool:
+def _done(session: Session, config: DeviceConfig, place: Path) -> bool:
     """Whether that device timed this very network before, under the same settings."""
-    path = session.folder.device_comparison(config.name)
-    if not path.is_file():
+    if not place.is_file():
         return False
-    found = read_json(path)
+    found = read_json(place)
     info = found["device"]
     same = all(info[key] == getattr(config, key) for key in ("threads", "precision", "batch", "optimisation"))
     same_provider = info["provider"].lower().startswith(config.provider)

@@ -24,13 +24,14 @@ def each(
 ) -> tuple[dict[str, T], dict[str, AmcError]]:
     """What `work` gives for each name, and the errors of those that failed; each end is told, unless `quiet`.
 
-    The threads are daemons: Ctrl-C ends all of them, and their phones stop with them.
+    An error that is nobody's mistake but ours is raised when the others are done. The threads are daemons: Ctrl-C ends
+    all of them, and their phones stop with them.
     """
     ends: queue.Queue[tuple[str, T | Exception]] = queue.Queue()
 
     def run(name: str) -> None:
         try:
-            ends.put((name, work(name, PlainProgress(name[:10], note, time.monotonic))))
+            ends.put((name, work(name, PlainProgress(name, note, time.monotonic))))
         except Exception as error:  # noqa: BLE001 - raised again below
             ends.put((name, error))
 
@@ -38,7 +39,8 @@ def each(
         threading.Thread(target=run, args=(name,), name=name, daemon=True).start()
     done: dict[str, T] = {}
     failed: dict[str, AmcError] = {}
-    while len(done) + len(failed) < len(names):
+    ours: list[Exception] = []
+    while len(done) + len(failed) + len(ours) < len(names):
         try:
             name, end = ends.get(timeout=_LOOK_S)
         except queue.Empty:
@@ -46,11 +48,13 @@ def each(
         if isinstance(end, AmcError):
             failed[name] = end
         elif isinstance(end, Exception):
-            raise end
+            ours.append(end)
         else:
             done[name] = end
         if not quiet:
-            note(f"{name}: {'done' if name in done else ' '.join(str(end).split())}")
+            note(f"{name}: {' '.join(str(end).split()) if isinstance(end, Exception) else 'done'}")
+    if ours:
+        raise ours[0]
     return done, failed
 
 

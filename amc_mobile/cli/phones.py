@@ -50,16 +50,20 @@ def look_up(name: str) -> Named | None:
         return Named(name, Address("tcp", name))
     phones, _ = attached()
     matching = [phone for phone in phones if phone.address.serial == name] or [
-        phone for phone in phones if name.lower() in phone.model.lower().replace("_", " ")
+        phone for phone in phones if name.strip() and _plain(name) in _plain(phone.model)
     ]
     serials = {phone.address.serial for phone in matching}
     if len(serials) > 1:
-        which = "; ".join(f"{phone.address.serial} ({phone.model})" for phone in matching)
+        which = "; ".join(f"{phone.address} ({phone.model})" for phone in matching)
         raise DeviceError(f"{name!r} could be {which}: type the serial number, or name it in devices.toml")
     ready = [phone for phone in matching if phone.state == "ready"]
     if matching and not ready:
-        raise DeviceError(f"{matching[0].address.serial} ({matching[0].state}): {matching[0].remedy}")
+        raise DeviceError(f"{matching[0].address} ({matching[0].state}): {matching[0].remedy}")
     return Named(name, ready[0].address) if ready else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ")
 
 
 def attached() -> tuple[list[Found], dict[str, str]]:
@@ -102,12 +106,19 @@ def named_ones() -> list[Named]:
 
 
 def ready_names() -> list[str]:
-    """Every phone that could be measured now: those of devices.toml and those attached, each once."""
-    named = named_ones()
-    taken = {phone.address.serial for phone in named}
+    """Every phone that could be measured now: those of devices.toml that answer and those attached, each once."""
+    from amc_mobile.cli.many import each
+
+    named = {phone.name: phone for phone in named_ones()}
+    asked, _ = each(list(named), lambda name, _progress: listed(named[name]), quiet=True)
+    ready = [name for name in named if asked[name].state == "ready"]
+    for name in named:
+        if name not in ready:
+            note(f"{name} is left out: {asked[name].remedy}")
+    taken = {phone.address.serial for phone in named.values()}
     phones, _ = attached()
     serials = dict.fromkeys(phone.address.serial for phone in phones if phone.state == "ready")
-    return [*(phone.name for phone in named), *(serial for serial in serials if serial not in taken)]
+    return [*ready, *(serial for serial in serials if serial not in taken)]
 
 
 def _bundles(alias: Alias | None) -> Callable[[Sequence[str]], Bundle]:

@@ -44,7 +44,7 @@ def profile_tables(configs: Sequence[RunConfig], out: Path | None) -> list[Path]
     by_name = {config.device.name: config for config in configs}
 
     def work(name: str, progress: Progress) -> Path:
-        place = None if out is None else out / re.sub(r"[^\w.+-]+", "_", name)
+        place = None if out is None else out / _file_name(name)
         return _profile_table(by_name[name], place, traced, progress)
 
     with working():
@@ -81,9 +81,14 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
     network = Path(model).stem if Path(model).suffix == ".onnx" else model
     batch = f"-b{device.batch}" if device.batch > 1 else ""
     batch += f"-{device.optimisation}" if device.optimisation in ("extended", "basic") else ""
-    name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}{batch}")
-    place = re.sub(r"[^\w.+-]+", "_", device.name)
-    return (_ROOT / place if out is None else out) / f"{name}.json"
+    name = _file_name(f"{network}--{key}{batch}")
+    return (_ROOT / _file_name(device.name) if out is None else out) / f"{name}.json"
+
+
+def _file_name(text: str) -> str:
+    """The text as far as a file in this folder may be called so: a phone's serial number may be anything."""
+    name = re.sub(r"[^\w.+-]+", "_", text)
+    return f"_{name}" if not name.strip(".") else name
 
 
 def table_of(device: DeviceInfo, model: str, model_sha256: str, given: Path | None) -> LatencyTable | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
 import android_bench.bundle
 from amc_mobile.cli import phones
+from amc_mobile.cli.many import each
 from amc_mobile.cli.open_device import check_device, open_device
 from amc_mobile.cli.settings import override
 from amc_mobile.config import DeviceConfig, RunConfig
@@ -79,6 +81,8 @@ def test_an_alias_may_stand_in_the_settings_folder(here, tmp_path):
         ('[pixel]\naddress = "usb:"\n', "must be usb:SERIAL, HOST:PORT or server:SERIAL"),
         ('[pixel]\naddress = "usb:1"\ncolour = "blue"\n', "colour"),
         ("[pixel\n", "cannot read devices.toml"),
+        ('[host]\naddress = "usb:1"\n', "[host]: that name is taken"),
+        ('[".."]\naddress = "usb:1"\n', "[..]: that name is taken or can be no name"),
     ],
 )
 def test_a_wrong_devices_file_is_one_line(here, amc, text, why):
@@ -96,6 +100,8 @@ def test_part_of_a_models_name_finds_the_one_phone_that_has_it(monkeypatch):
     monkeypatch.setattr(phones, "attached", lambda: ([ready, galaxy], {}))
     assert phones.look_up("pixel").address.serial == "8A1X"
     assert phones.look_up("pixel 8").address.serial == "8A1X"
+    assert phones.look_up("Pixel_8").address.serial == "8A1X"
+    assert phones.look_up("") is phones.look_up(" ") is None
     assert phones.look_up("R58M").address == Address("server", "R58M")
     assert phones.look_up("iphone") is None
     assert phones.ready_names() == ["8A1X", "R58M"]
@@ -189,6 +195,19 @@ def test_several_phones_are_measured_at_once_and_one_dying_spoils_nothing(here, 
     assert not list((here / "latency_tables" / "bad").glob("*.json"))
 
 
+def test_a_mistake_of_ours_on_one_device_is_raised_when_the_others_are_done():
+    def work(name, _progress):
+        if name == "odd":
+            raise KeyError(name)
+        time.sleep(0.2)
+        done.append(name)
+
+    done = []
+    with pytest.raises(KeyError):
+        each(["odd", "even"], work)
+    assert done == ["even"]
+
+
 def test_bench_on_all_phones_and_the_report(here, amc, daemon, second, run_folder):
     named(here, pixel=daemon.address, other=second.address)
     answer = amc("bench", run_folder, "--device", "all", "--json")
@@ -203,6 +222,24 @@ def test_bench_on_all_phones_and_the_report(here, amc, daemon, second, run_folde
     assert "Google Pixel 8" in report
     again = amc("bench", run_folder, "--device", "all")
     assert "pixel: done before; --again measures again" in again.err
+
+
+def test_all_leaves_out_a_phone_that_is_away(here, amc, daemon, second, run_folder):
+    named(here, pixel=daemon.address, away=second.address)
+    second.kill()
+    answer = amc("bench", run_folder, "--device", "all")
+    assert answer.code == 0, answer.err
+    assert "away is left out: nothing answers" in answer.err
+    assert [path.name for path in (run_folder / "devices").iterdir()] == ["pixel.json"]
+
+
+def test_other_settings_have_a_file_of_their_own(here, amc, daemon, run_folder):
+    named(here, pixel=daemon.address)
+    for options in (("--threads", "2", "--cores", "7,8"), ()):
+        assert amc("bench", run_folder, "--device", "pixel", *options).code == 0
+    assert amc("bench", run_folder, "--threads", "2").code == 0
+    threads = {path.name: read_json(path)["device"]["threads"] for path in (run_folder / "devices").iterdir()}
+    assert threads == {"pixel-t2-cores7_8.json": 2, "pixel.json": 1, "host-t2.json": 2}
 
 
 def test_bench_takes_the_phones_own_table(here, amc, daemon, run_folder, tiny):
