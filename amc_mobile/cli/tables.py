@@ -170,10 +170,10 @@ def validate_table(path: Path, model: str | None, networks: int, max_error: floa
     table = LatencyTable.load(path)
     try:
         device = open_device(_device_config(table.device))
+        here = device.info()  # asks a phone, which may be away
     except DeviceError as error:
         whose = f"{path} is of {table.device.name} ({table.device.model}), which is not here"
         raise TableError(f"{whose}: {error}; --file-only measures nothing") from error
-    here = device.info()
     table.require(here, table.model_sha256)  # before anything is exported
     try:
         traced = trace_network(ModelConfig(name=model or table.model))

@@ -84,7 +84,7 @@ def places(tmp_path, tiny, finished, weights) -> dict[str, object]:
         ("search --config {tiny} --table {here}/none.json --out {here}/new", USER, "none.json"),
         ("search --config {tiny} --out {here}/file/run", USER, "choose another with --out"),
         ("search --config {tiny} --out {here}/full", USER, "is no run folder"),
-        ("search --config {tiny} --device pixel --out {here}/new", DEVICE, "there is no device 'pixel': no attached phone, no alias"),
+        ("search --config {tiny} --device pixel --out {here}/new", DEVICE, "there is no device 'pixel'"),
         ("search --config {tiny} --device hots --out {here}/new", DEVICE, "did you mean --device host"),
         ("profile --model digits --device pixel", DEVICE, "`amc devices` lists"),
         ("profile --model digits --weights {here}/none.pt", USER, "there are no weights at"),

@@ -183,6 +183,11 @@ def test_profile_writes_a_table_for_the_alias(here, amc, daemon, tiny):
     table = here / "latency_tables" / "pixel" / "digits--onnxruntime-cpu-fp32-t1.json"
     assert answer.json()["table"] == str(table.relative_to(here))
     assert read_json(table)["device"]["model"] == "Google Pixel 8"
+    daemon.kill()
+    answer = amc("table", "validate", str(table))
+    assert answer.code == 1
+    assert "which is not here: nothing answers" in answer.last_line
+    assert "--file-only measures nothing" in answer.last_line
 
 
 def test_several_phones_are_measured_at_once_and_one_dying_spoils_nothing(here, amc, daemon, second, tiny):
