@@ -34,6 +34,10 @@ class DiskFull(Refused):
     """There is no room for the file."""
 
 
+class TooSlow(DeviceError):
+    """A command took longer, or was silent for longer, than it may; it was ended, and the phone is still there."""
+
+
 class ProtocolError(DeviceError):
     """What is at the other end does not speak ADB, or breaks its rules. The connection was cut."""
 
@@ -66,13 +70,15 @@ class Connection(Protocol):
         command: str,
         *,
         timeout_s: float,
+        silent_s: float | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
         most_bytes: int = MOST_OUTPUT_BYTES,
     ) -> ShellResult:
         """The exit code and both streams of a /system/bin/sh command, whose parts the caller has quoted.
 
-        It has `timeout_s` in all, silent or flooding, and is killed after that. With `on_stdout`, stdout is handed over
-        as it arrives and the result's is empty. Raises: DeviceError, also for more than `most_bytes` of either stream.
+        It has `timeout_s` in all, silent or flooding, and may be silent for `silent_s`; after that it is killed. With
+        `on_stdout`, stdout is handed over as it arrives and the result's is empty. Raises: TooSlow; DeviceError, also
+        for more than `most_bytes` of either stream.
         """
 
     def push(
@@ -141,6 +147,7 @@ class Adb:
         command: str,
         *,
         timeout_s: float,
+        silent_s: float | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
         most_bytes: int = MOST_OUTPUT_BYTES,
         again: bool = False,
@@ -151,7 +158,9 @@ class Adb:
         """
 
         def run(connection: Connection) -> ShellResult:
-            return connection.shell(command, timeout_s=timeout_s, on_stdout=on_stdout, most_bytes=most_bytes)
+            return connection.shell(
+                command, timeout_s=timeout_s, silent_s=silent_s, on_stdout=on_stdout, most_bytes=most_bytes
+            )
 
         return self._try(run, _TRIES if again else 1)
 

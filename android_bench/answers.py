@@ -20,7 +20,7 @@ _LIMIT_S = 600.0
 def greeting(device: AndroidDevice) -> Hello:
     """What the runner says of itself and of ONNX Runtime on that phone. Raises: DeviceError."""
     runner = device.runner(_quiet)
-    outcome = runner.start(device.setup(runner.folder), _LIMIT_S, lambda _event: None)
+    outcome = runner.start(device.setup(runner.folder), _LIMIT_S, _LIMIT_S, lambda _event: None)
     if outcome.hello is None:
         raise DeviceError(f"the runner does not say who it is ({outcome.reason or 'no greeting'}); check the cable")
     return outcome.hello
@@ -37,7 +37,7 @@ def answers(
     manifest = replace(
         device.setup(runner.folder), models=(Model(path, files),), steps=(Step(0, "outputs", warmups=0, runs=1),)
     )
-    outcome = runner.start(manifest, _LIMIT_S, lambda _event: None)
+    outcome = runner.start(manifest, _LIMIT_S, _LIMIT_S, lambda _event: None)
     if not outcome.timed:
         reason = outcome.failed[0].message if outcome.failed else outcome.reason
         raise DeviceError(f"the network {hashlib.sha256(model).hexdigest()[:12]} does not run on the phone: {reason}")

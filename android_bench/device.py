@@ -34,6 +34,7 @@ from android_bench.running import RunnerOnPhone
 from android_bench.schedule import Schedule
 from android_bench.store import Store
 from android_bench.timing import Memory, Timing, uncounted
+from android_bench.turns import turn
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -72,7 +73,7 @@ class AndroidDevice:
     """A phone, or any machine with an ADB daemon. Implements amc_mobile.device.protocol.Device.
 
     `bundle_for` makes the runner for one of the phone's ABIs, the best first. Nothing is sent before the first
-    measurement. Time is injected for tests.
+    measurement. `notice` hears one line for whatever goes wrong and is made up for. Time is injected for tests.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class AndroidDevice:
         settings: PhoneSettings,
         bundle_for: Callable[[Sequence[str]], Bundle],
         *,
+        notice: Callable[[str], None] = lambda _line: None,
         sleep: Callable[[float], None] = time.sleep,
         start_s: float = _START_S,
         step_s: float = _STEP_S,
@@ -98,6 +100,7 @@ class AndroidDevice:
         self.adb = adb
         self.settings = settings
         self._bundle_for = bundle_for
+        self._notice = notice
         self._sleep = sleep
         self._cool_s = cool_s
         slow = _EMULATED if settings.wrapper else 1.0
@@ -121,8 +124,16 @@ class AndroidDevice:
 
     @property
     def cores(self) -> tuple[int, ...]:
-        """The cores that are measured on; none where they are not known."""
-        return self.settings.cores if self.settings.cores is not None else self.phone.strongest(self.settings.threads)
+        """The cores that are measured on; none where that is not known. Raises: DeviceError for one that is missing."""
+        asked = self.settings.cores
+        if asked is None:
+            return self.phone.strongest(self.settings.threads)
+        there = [core.index for core in self.phone.cores]
+        if wrong := [core for core in asked if there and core not in there]:
+            raise DeviceError(
+                f"{self.settings.name} has no core {wrong[0]}, it has {there}; choose others with --cores"
+            )
+        return asked
 
     def info(self) -> DeviceInfo:
         """The phone, its runtime, and the settings under which it measures."""
@@ -187,8 +198,15 @@ class AndroidDevice:
             if progress is not None:
                 progress(schedule.done, len(schedule), what)
 
-        self._ready(told)
-        before = self.conditions()
+        with turn(self.adb.address, self._notice):
+            self._ready(told)
+            before = self.conditions()
+            self._measure(schedule, told)
+        return self._answers(schedule, before)
+
+    def _measure(self, schedule: Schedule, told: Callable[[str], None]) -> None:
+        """Fills the schedule. Raises: DeviceError when nothing more comes of it."""
+        jobs = schedule.jobs
         runner, paths = self.runner(told), self.send([_named(job) for job in jobs], told)
         timing = Timing(self.setup(runner.folder), schedule, runner, paths, self.memory)
         fruitless, spare = 0, len(schedule)
@@ -196,9 +214,9 @@ class AndroidDevice:
             done = schedule.done
             outcome = timing.start(visits, told)
             if outcome.end == "lost":
-                told(f"{self.settings.name} is gone: waiting for it")
+                self._notice(f"{self.settings.name} is gone: waiting for it")
                 self.adb.reconnect()
-            dropped = timing.keep(visits, outcome, spare)
+            dropped = timing.keep(visits, outcome, spare, self._notice)
             spare -= dropped
             fruitless = 0 if schedule.done > done or dropped else fruitless + 1
             if fruitless >= _FRUITLESS:
@@ -208,7 +226,6 @@ class AndroidDevice:
             if dropped:
                 self._ready(told)
         runner.tidy()
-        return self._answers(schedule, before)
 
     def close(self) -> None:
         """Ends the connection."""

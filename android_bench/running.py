@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from amc_mobile.errors import DeviceError
-from android_bench.adb import Adb, ConnectionLost, ShellResult, printable, quote
+from android_bench.adb import Adb, ConnectionLost, ShellResult, TooSlow, printable, quote
 from android_bench.bundle import Bundle
 from android_bench.runner.events import Begun, Done, Event, EventReader, Failed, Hello, Timed
 from android_bench.runner.manifest import Manifest
@@ -26,7 +26,10 @@ _SIGNALS = {4: "illegal instruction", 6: "abort", 7: "bus error", 8: "arithmetic
 
 @dataclass
 class Outcome:
-    """What one start of the runner gave, and how it ended: "done", or "lost" (the connection), or "crashed"."""
+    """What one start of the runner gave, and how it ended.
+
+    "done"; "lost": the connection; "crashed": the step that had begun took the runtime down, or did not end.
+    """
 
     hello: Hello | None = None
     timed: list[Timed] = field(default_factory=list)
@@ -59,8 +62,8 @@ class RunnerOnPhone:
         self._work = work
         self._wrapper = wrapper
 
-    def start(self, manifest: Manifest, limit_s: float, told: Callable[[Event], None]) -> Outcome:
-        """Runs the manifest's steps; every event is also `told` as it arrives.
+    def start(self, manifest: Manifest, limit_s: float, step_s: float, told: Callable[[Event], None]) -> Outcome:
+        """Runs the manifest's steps, each in `step_s` at most, all in `limit_s`; events are `told` as they arrive.
 
         Raises: DeviceError where the phone answers what is no protocol, does not answer in time, or cannot run it.
         """
@@ -80,9 +83,14 @@ class RunnerOnPhone:
             self._adb.shell(f"rm -rf {work} && mkdir -p {work}", timeout_s=_ASK_S, again=True)
             self._adb.push(manifest.text().encode(), posixpath.join(self._work, _MANIFEST))
             command = self._bundle.command(self.folder, _MANIFEST, wrapper=self._wrapper)
-            ended = self._adb.shell(f"cd {work} && {command}", timeout_s=limit_s, on_stdout=take)
+            ended = self._adb.shell(f"cd {work} && {command}", timeout_s=limit_s, silent_s=step_s, on_stdout=take)
         except ConnectionLost as lost:
             outcome.end, outcome.reason = "lost", str(lost)
+            return outcome
+        except TooSlow:
+            if outcome.begun is None:
+                raise
+            outcome.end, outcome.reason = "crashed", f"it did not end within {step_s:.0f} s"
             return outcome
         if not finished:
             self._blame(outcome, ended)

@@ -9,6 +9,7 @@ from amc_mobile.types import Conditions
 from android_bench.phone import Phone, celsius, now_utc, whole
 
 _CPU = "/sys/devices/system/cpu"
+_LONG_S = 0.2  # of a session, by which the governor has made up its mind
 _DROP = 0.05  # of the clock of the cores in use, beyond which a session was throttled
 _BATTERY = "/sys/class/power_supply/battery"
 
@@ -86,13 +87,13 @@ class Throttle:
         self._best_khz = 0
         self._limit_khz = 0
 
-    def held_down(self, samples: Mapping[str, str]) -> str:
-        """Why this session does not count, or nothing."""
+    def held_down(self, samples: Mapping[str, str], lasted_s: float) -> str:
+        """Why this session does not count, or nothing. In a short one the clock may not be up yet: it is not judged."""
         clock = max(clocks_khz(samples), default=0)
         limit = max(_numbers(samples, "limit "), default=0)
         self._best_khz, self._limit_khz = max(self._best_khz, clock), max(self._limit_khz, limit)
         if limit and limit < (1.0 - _DROP) * self._limit_khz:
             return f"the phone held its clock to {limit / 1000:.0f} instead of {self._limit_khz / 1000:.0f} MHz"
-        if clock and clock < (1.0 - _DROP) * self._best_khz:
+        if clock and lasted_s >= _LONG_S and clock < (1.0 - _DROP) * self._best_khz:
             return f"the clock fell from {self._best_khz / 1000:.0f} to {clock / 1000:.0f} MHz"
         return ""

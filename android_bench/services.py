@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from amc_mobile.errors import DeviceError
 from android_bench import sync
-from android_bench.adb import MOST_OUTPUT_BYTES, ConnectionLost, ShellResult
+from android_bench.adb import MOST_OUTPUT_BYTES, ConnectionLost, ShellResult, TooSlow
 from android_bench.shell import MarkedScript, PacketScript, Said, Script
 from android_bench.streams import Deadline, Opener, Stream, TimedOut
 
@@ -26,6 +26,7 @@ class Services:
         command: str,
         *,
         timeout_s: float,
+        silent_s: float | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
         most_bytes: int = MOST_OUTPUT_BYTES,
     ) -> ShellResult:
@@ -37,10 +38,10 @@ class Services:
         deadline = Deadline(timeout_s)
         stream = self._open(script.service, deadline.within(_OPEN_S))
         try:
-            _listen(stream, script, said, deadline)
+            _listen(stream, script, said, deadline, silent_s)
         except TimedOut as error:
             stream.close()
-            raise self._too_slow(stream, timeout_s) from error
+            raise self._too_slow(stream, min(timeout_s, silent_s or timeout_s)) from error
         finally:
             stream.close()
         if said.code is None:
@@ -79,16 +80,16 @@ class Services:
     def _too_slow(self, stream: Stream, timeout_s: float) -> DeviceError:
         """Which of the two it is: the command is slow, or the phone is gone."""
         if stream.answers():
-            return DeviceError(
+            return TooSlow(
                 f"a command on {self._name} was not done after {timeout_s:.0f} s and was ended; "
                 "see whether the phone is busy or hot, then run it again"
             )
         return ConnectionLost(f"{self._name} does not answer any more; check the cable, and that it is on")
 
 
-def _listen(stream: Stream, script: Script, said: Said, deadline: Deadline) -> None:
+def _listen(stream: Stream, script: Script, said: Said, deadline: Deadline, silent_s: float | None) -> None:
     """Read until the command has ended. Raises: TimedOut, DeviceError."""
-    while data := stream.read(deadline):
+    while data := stream.read(deadline if silent_s is None else deadline.within(silent_s)):
         script.feed(data)
         deadline.left_s()  # a flood is not waited for either
         if said.code is not None and isinstance(script, PacketScript):

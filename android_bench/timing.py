@@ -29,7 +29,6 @@ class Memory:
     start_s: float  # that the runner may take to begin
     step_s: float  # that one session may take, beside its least time
     cores: int = 0  # of the phone
-    throttle: sampling.Throttle = field(default_factory=sampling.Throttle)
     throttled: int = 0  # sessions that were dropped because the phone held its clock down
     nodes: dict[str, Mapping[str, Node]] = field(default_factory=dict)  # the optimised graph of each network profiled
     granted: tuple[int, ...] = ()  # cores
@@ -52,6 +51,7 @@ class Timing:
         self._runner = runner
         self._paths = paths
         self._memory = memory
+        self._throttle = sampling.Throttle()
 
     def start(self, visits: Sequence[Visit], told: Callable[[str], None]) -> Outcome:
         """One start of the runner. Raises: DeviceError."""
@@ -67,20 +67,23 @@ class Timing:
                 told(self._schedule.jobs[visits[event.step].job].label)
 
         each_s = self._memory.step_s + 4 * self._schedule.protocol.min_time_s
-        return self._runner.start(manifest, self._memory.start_s + each_s * len(visits), heard)
+        silent_s = max(self._memory.start_s, each_s)
+        return self._runner.start(manifest, silent_s + each_s * len(visits), silent_s, heard)
 
-    def keep(self, visits: Sequence[Visit], outcome: Outcome, spare: int) -> int:
+    def keep(self, visits: Sequence[Visit], outcome: Outcome, spare: int, notice: Callable[[str], None]) -> int:
         """Writes down what a start gave; answers how many sessions are dropped because the phone held its clock down.
 
-        At most `spare` of them are: what is throttled even then is kept, and its state tells.
+        At most `spare` of them are, each with a `notice`: what is throttled even then is kept, and its state tells.
         """
         dropped, previous = 0, None
         for timed in outcome.timed:
             counters = sampling.ticks(timed.samples, self._memory.cores)
             others = sampling.load(previous, counters)
             previous = counters
-            if self._memory.throttle.held_down(timed.samples) and dropped < spare:
+            held_down = self._throttle.held_down(timed.samples, sum(timed.values_us) / 1e6)
+            if held_down and dropped < spare:
                 dropped += 1
+                notice(f"timed again, {held_down}: {self._schedule.jobs[visits[timed.step].job].label}")
             else:
                 self._record(visits[timed.step], timed, others)
         for failed in outcome.failed:

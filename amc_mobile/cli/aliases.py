@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -35,7 +35,7 @@ class Alias(BaseModel):
 
     address: str = Field(description="usb:SERIAL, HOST:PORT, server:SERIAL")
     threads: int | None = Field(None, ge=1, le=64)
-    cores: list[int] | None = None
+    cores: list[Annotated[int, Field(ge=0)]] | None = None
     provider: str | None = None
     optimisation: str | None = None
     options: dict[str, str] = Field({}, description="of the provider")
@@ -90,7 +90,15 @@ def _read(path: Path) -> dict[str, Alias]:
         if _TAKEN.fullmatch(name):
             raise ConfigError(f"{path}, [{name}]: that name is taken or can be no name; give the phone another")
         try:
-            found[name] = Alias.model_validate(values)
+            alias = Alias.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{path}, [{name}]: {describe(error)}") from error
+        found[name] = alias.model_copy(
+            update={key: _beside(path, place) for key in ("aar", "libraries") if (place := getattr(alias, key))}
+        )
     return found
+
+
+def _beside(file: Path, place: Path) -> Path:
+    """A path as it is meant in that file: ~ is the user's folder, else it begins where the file lies."""
+    return file.parent / place.expanduser()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def check(config: RunConfig) -> None:
     """Raises: ConfigError, DataError, DeviceError or TableError for what cannot work, in a fraction of a second."""
-    check_device(config.device)
+    if not config.profile.elsewhere:
+        check_device(config.device)
     check_model_file(config)
     fine_grained.check(config)
     if config.profile.table is not None:

@@ -14,6 +14,7 @@ from amc_mobile.cli.settings import override
 from amc_mobile.cli.tables import table_of
 from amc_mobile.config import RunConfig
 from amc_mobile.runs import read_json, write_json
+from amc_mobile.types import DeviceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,8 @@ def bench_on(
         if config != own:
             configs[name], places[name] = config, pipeline.folder.device_comparison(_label(config, plain))
             check_device(config)
-    paths = []
+    paths: list[Path] = []
+    before = _written([pipeline.folder.comparison, *places.values()])
     if any((name or own.name) not in configs for name in names):
         pipeline.run(("bench",), again=again)
         paths.append(pipeline.folder.comparison)
@@ -55,8 +57,14 @@ def bench_on(
         if configs:
             _bench_elsewhere(pipeline, configs, places, table, again)
     finally:
-        _report(pipeline)
+        if _written([pipeline.folder.comparison, *places.values()]) != before or not pipeline.folder.report.is_file():
+            _report(pipeline)
     return [*paths, *places.values()]
+
+
+def _written(paths: Sequence[Path]) -> list[int]:
+    """When each of the files was written, 0 for never."""
+    return [path.stat().st_mtime_ns if path.is_file() else 0 for path in paths]
 
 
 def _label(config: DeviceConfig, plain: DeviceConfig) -> str:
@@ -81,7 +89,7 @@ def _bench_elsewhere(
     with locked(pipeline.folder.root), working():
         session = Session(pipeline.folder, pipeline.config)
         session.traced  # noqa: B018 - read once, before several threads use it
-        todo = [name for name, config in configs.items() if again or not _done(session, config, places[name])]
+        todo = [name for name, config in configs.items() if again or not _done(session, config, places[name], table)]
 
         def work(name: str, progress: Progress) -> None:
             _bench(session, configs[name], places[name], table, progress)
@@ -101,12 +109,15 @@ def _bench(session: Session, config: DeviceConfig, place: Path, table: Path | No
     write_json(place, found)
 
 
-def _done(session: Session, config: DeviceConfig, place: Path) -> bool:
+def _done(session: Session, config: DeviceConfig, place: Path, table: Path | None) -> bool:
     """Whether that device timed this very network before, under the same settings."""
     if not place.is_file():
         return False
     found = read_json(place)
     info = found["device"]
+    foreseen = found["predicted_us"] is not None or session.fine_grained
+    if not foreseen and table_of(DeviceInfo(**info), session.config.model.name, session.model_sha256, table):
+        return False  # a table was made since
     same = all(info[key] == getattr(config, key) for key in ("threads", "precision", "batch", "optimisation"))
     same_provider = info["provider"].lower().startswith(config.provider)
     same_cores = config.cores is None or info["details"].get("cores") == ",".join(map(str, config.cores))

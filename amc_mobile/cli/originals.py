@@ -65,9 +65,9 @@ def profile(session: Session, progress: Progress) -> None:
         measure_table(session.traced, session.device, config, folder.table, profile_checkpoint(folder), progress)
         return
     table = LatencyTable.load(config.profile.table)
-    here = session.device.info()
-    table.require(here, session.model_sha256, elsewhere=config.profile.elsewhere)
-    if table.device.key() != here.key():
+    here = table.device if config.profile.elsewhere else session.device.info()
+    table.require(here, session.model_sha256)
+    if config.profile.elsewhere:
         note(f"   profile  the table is of another device, {table.device.model}: what is found is for that one")
     table.refuse(config.profile.max_error, force=config.profile.force)
     table.save(folder.table)

@@ -97,7 +97,7 @@ def open_phone(config: DeviceConfig, named: Named, *, force: bool = False) -> An
         wrapper=tuple(alias.wrapper) if alias else (),
         force=force,
     )
-    return AndroidDevice(reach(named.address), settings, _bundles(alias))
+    return AndroidDevice(reach(named.address), settings, _bundles(alias), notice=note)
 
 
 def named_ones() -> list[Named]:
@@ -171,8 +171,7 @@ def listed(named_or_found: Named | Found) -> Listed:
     from android_bench.adb import printable
     from android_bench.phone import identify
 
-    serial = named_or_found.address.serial
-    name = named_or_found.name if isinstance(named_or_found, Named) else serial
+    name = named_or_found.name if isinstance(named_or_found, Named) else str(named_or_found.address)
     if not isinstance(named_or_found, Named) and named_or_found.state != "ready":
         return Listed(name, printable(named_or_found.model), "", "", named_or_found.state, named_or_found.remedy)
     try:

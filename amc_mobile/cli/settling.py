@@ -76,7 +76,7 @@ def _why_not(session: Session) -> str | None:
     table = session.table()
     if table is None or session.config.profile.repairs == 0:
         return "the settings say so"
-    if table.device.key() != session.device.info().key():
+    if session.config.profile.elsewhere or table.device.key() != session.device.info().key():
         return f"the table is of {table.device.model}, which is not here"
     if "chunks" not in table.evidence:
         return "the table does not hold what it was made from"

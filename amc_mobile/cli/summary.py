@@ -163,12 +163,23 @@ def _print_limits(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> N
         _print(f"budget  {_heading(each)} at most {say.in_metric(each['limit'], each['metric'])}, kept by all of them")
 
 
-def show_comparison(path: Path, as_json: bool) -> None:
-    """Prints original against pruned on one device on stdout, from the file of their comparison."""
-    found = read_json(path)
+def show_comparisons(paths: Sequence[Path], as_json: bool) -> None:
+    """Prints original against pruned on stdout, from the files of the comparisons; with --json as one object."""
     if as_json:
-        print_json({key: value for key, value in found.items() if key not in ("original", "pruned", "int8")})
+        facts = [{"file": str(path), **_without_values(read_json(path))} for path in paths]
+        print_json(facts[0] if len(facts) == 1 else {"comparisons": facts})
         return
+    for path in paths:
+        _show_comparison(path)
+
+
+def _without_values(comparison: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without its raw times, which stay in its file."""
+    return {key: value for key, value in comparison.items() if key not in ("original", "pruned", "int8")}
+
+
+def _show_comparison(path: Path) -> None:
+    found = read_json(path)
     before, after = say.ms(found["latency_before_us"]), say.ms(found["latency_after_us"])
     if found["device"]["emulated"]:
         _print(f"EMULATED: function only, no speed claim ({before} -> {after} by the emulator's clock)")

@@ -111,14 +111,28 @@ def table_of(device: DeviceInfo, model: str, model_sha256: str, given: Path | No
     return table
 
 
-def show_profile_forecast(config: RunConfig, as_json: bool) -> None:
-    """Prints what a measurement would take."""
-    size = profile_size(config)
+def show_profile_forecasts(configs: Sequence[RunConfig], as_json: bool) -> None:
+    """Prints what a measurement on each device would take, with --json as one object."""
     if as_json:
-        facts = {"model": config.model.name, "device": config.device.name, "size": size}
-        print_json(facts | campaign_size(config.profile))
-    else:
+        facts = [
+            {"model": config.model.name, "device": config.device.name, "size": profile_size(config)}
+            | campaign_size(config.profile)
+            for config in configs
+        ]
+        print_json(facts[0] if len(facts) == 1 else {"devices": facts})
+        return
+    for config in configs:
+        size = profile_size(config)
         print(f"would measure {config.model.name} on {config.device.name}: {size}; nothing is done now")
+
+
+def show_tables(paths: Sequence[Path], as_json: bool) -> None:
+    """Prints one table, or several, with --json as one object. Raises: TableError."""
+    if as_json and len(paths) > 1:
+        print_json({"tables": [_facts(path, LatencyTable.load(path)) for path in paths]})
+        return
+    for path in paths:
+        show_table(path, as_json)
 
 
 def show_table(path: Path, as_json: bool) -> None:

@@ -54,7 +54,7 @@ def profile(
     from amc_mobile.cli.named import device_names
     from amc_mobile.cli.open_device import check_device
     from amc_mobile.cli.settings import override
-    from amc_mobile.cli.tables import profile_tables, show_profile_forecast, show_table
+    from amc_mobile.cli.tables import profile_tables, show_profile_forecasts, show_tables
 
     base = configuration.RunConfig() if config is None else configuration.load(config)
     given = {
@@ -75,11 +75,9 @@ def profile(
     for each in settings:
         check_device(each.device)
     if dry_run:
-        for each in settings:
-            show_profile_forecast(each, json)
+        show_profile_forecasts(settings, json)
         return
-    for path in profile_tables(settings, out):
-        show_table(path, json)
+    show_tables(profile_tables(settings, out), json)
 
 
 def bench(
@@ -104,7 +102,7 @@ def bench(
     """
     from amc_mobile.cli.elsewhere import bench_on
     from amc_mobile.cli.named import device_names
-    from amc_mobile.cli.summary import show_comparison
+    from amc_mobile.cli.summary import show_comparisons
     from amc_mobile.cli.verbs_stage import open_pipeline
 
     pipeline = open_pipeline(run, {"profile.force": force or None})
@@ -116,5 +114,4 @@ def bench(
         "device.provider": provider,
     }
     paths = bench_on(pipeline, device_names(device), changes, table=table, again=again)
-    for path in paths:
-        show_comparison(path, json)
+    show_comparisons(paths, json)

@@ -134,12 +134,12 @@ class LatencyTable:
                 kept[group.index] = before
         return Policy(tuple(kept))
 
-    def require(self, device: DeviceInfo, model_sha256: str, *, elsewhere: bool = False) -> None:
-        """Refuses the table where it does not belong; `elsewhere`: its device need not be this one.
+    def require(self, device: DeviceInfo, model_sha256: str) -> None:
+        """Refuses the table where it does not belong.
 
         Raises: TableError if the table was measured on another device, runtime or network; says what differs.
         """
-        for name in () if elsewhere else DEVICE_KEY:
+        for name in DEVICE_KEY:
             mine, theirs = getattr(self.device, name), getattr(device, name)
             if mine != theirs and name in _OPTIONS:
                 raise TableError(f"this table was measured with {name} {mine}, not {theirs}; type --{name} {mine}")
@@ -149,6 +149,11 @@ class LatencyTable:
                     f"measure this device with `amc profile --model {self.model} --device {device.name}`, or type "
                     "--elsewhere to search for that other device"
                 )
+        if self.device.emulated and not device.emulated:
+            raise TableError(
+                f"this table was measured on an emulator ({self.device.name}), whose clock says nothing; measure the "
+                f"device itself with `amc profile --model {self.model} --device {device.name}`"
+            )
         if model_sha256 != self.model_sha256:
             raise TableError(
                 f"this table belongs to another network: {self.model} with structure {self.model_sha256[:12]}, not "

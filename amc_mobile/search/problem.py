@@ -25,7 +25,7 @@ from amc_mobile.search.state import States
 from amc_mobile.types import Phase, Policy, Score, Trial
 
 
-class Exhausted(Exception):  # noqa: N818 - an end, not an error
+class Exhausted(Exception):
     """The run may evaluate no further network."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.fakes.analytic import OVERHEAD_US, AnalyticDevice
 from tests.fakes.fake_runner import fake_bundle, script, sessions
 
 PROTOCOL = TimingProtocol(rounds=2, warmups=1, runs=3, min_time_s=0.0, profile_warmups=1, profile_runs=3)
+LONG = TimingProtocol(rounds=2, warmups=1, runs=3, min_time_s=0.3)  # long enough for a governor; time is computed
 BIG = "/sys/devices/system/cpu/cpu8/cpufreq"
 
 
@@ -45,11 +47,17 @@ def daemon(tmp_path):
 def opened(daemon, tmp_path):
     devices = []
 
-    def open_(name: str = "pixel", **settings: object) -> AndroidDevice:
+    def open_(name: str = "pixel", start_s: float = 60.0, step_s: float = 60.0, **settings: object) -> AndroidDevice:
         adb = Adb(Address("tcp", daemon.address), wait_s=10.0, sleep=lambda _s: None)
         bundle = fake_bundle(tmp_path / "bundle")
         device = AndroidDevice(
-            adb, PhoneSettings(name, **settings), lambda _abis: bundle, sleep=lambda _s: None, cool_s=10.0
+            adb,
+            PhoneSettings(name, **settings),
+            lambda _abis: bundle,
+            sleep=lambda _s: None,
+            start_s=start_s,
+            step_s=step_s,
+            cool_s=10.0,
         )
         devices.append(device)
         return device
@@ -200,15 +208,33 @@ def test_a_model_that_crashes_the_runtime_leaves_the_others_times(opened, daemon
     assert values(failed.value.measured.values()) == {law_us}
 
 
-def test_a_step_that_hangs_is_given_up(daemon, tmp_path, models):
-    script(daemon, at={0: {"do": "hang"}})
-    adb = Adb(Address("tcp", daemon.address))
-    bundle = fake_bundle(tmp_path / "bundle")
-    device = AndroidDevice(adb, PhoneSettings("pixel"), lambda _abis: bundle, start_s=1.0, step_s=0.5)
+def test_a_model_that_hangs_is_given_up_and_the_others_are_timed(opened, daemon, models, law_us):
+    script(daemon, models={hashlib.sha256(models[1]).hexdigest(): "hang"})
+    with pytest.raises(ModelsFailed, match="did not end within") as failed:
+        opened(start_s=2.0, step_s=2.0).time_models(jobs(models), PROTOCOL)
+    assert set(failed.value.measured) == {"0", "2"}
+    assert values(failed.value.measured.values()) == {law_us}
+
+
+def test_a_runner_that_never_begins_is_one_line(opened, daemon, models):
+    script(daemon, starts={0: "hang"})
     with pytest.raises(DeviceError) as hung:
-        device.time_models(jobs(models[:1]), PROTOCOL)
+        opened(start_s=2.0, step_s=2.0).time_models(jobs(models[:1]), PROTOCOL)
     assert "\n" not in str(hung.value)
-    device.close()
+
+
+def test_a_core_that_is_not_there(opened, models):
+    with pytest.raises(DeviceError, match=r"pixel has no core 77, it has \[0, 1, .*--cores"):
+        opened(cores=(0, 77)).time_models(jobs(models[:1]), PROTOCOL)
+
+
+def test_two_measurements_on_one_phone_take_turns(opened, daemon, models, law_us):
+    script(daemon, session_s=0.1)
+    first, second = opened(), opened()
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(device.time_models, jobs(models), PROTOCOL) for device in (first, second)]
+        assert all(values(end.result()) == {law_us} for end in ends)
+    assert sessions(daemon) == 2 * len(models) * PROTOCOL.rounds  # nobody disturbed anybody
 
 
 def test_a_runner_that_ends_within_a_line_is_made_up_for(opened, daemon, models, law_us):
@@ -222,13 +248,13 @@ def test_a_clock_that_fell_is_measured_again(opened, daemon, models, law_us):
         at={2: {"write": {f"{BIG}/scaling_cur_freq": "1457000"}}, 3: {"write": {f"{BIG}/scaling_cur_freq": "2914000"}}},
     )
     device = opened()
-    assert values(device.time_models(jobs(models), PROTOCOL)) == {law_us}
+    assert values(device.time_models(jobs(models), LONG)) == {law_us}
     assert device.info().details["throttled"] == "1"
 
 
 def test_a_clock_that_stays_low_is_kept_in_the_end(opened, daemon, models, law_us):
     script(daemon, at={1: {"write": {f"{BIG}/scaling_cur_freq": "1457000"}}})
-    (measured,) = opened().time_models(jobs(models[:1]), PROTOCOL)
+    (measured,) = opened().time_models(jobs(models[:1]), LONG)
     assert measured.values_us[0][0] == law_us
     assert measured.values_us[1][0] == pytest.approx(2 * law_us, rel=1e-3)
     assert measured.states[1].clock_khz == (1457000,)

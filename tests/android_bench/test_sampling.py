@@ -62,7 +62,7 @@ def test_numbers_that_are_none_are_not_told(text):
     told = sampling.conditions(samples, None, None)
     assert (told.clock_khz, told.battery_percent, told.temperature_celsius) == ((), None, None)
     assert sampling.ticks(samples | {"own": SAMPLES["own"]}, 2) is None or text == "-5"
-    assert not sampling.Throttle().held_down(samples)
+    assert not sampling.Throttle().held_down(samples, 1.0)
 
 
 def test_load_leaves_the_runner_out():
@@ -78,12 +78,14 @@ def test_load_leaves_the_runner_out():
 
 def test_a_fallen_clock_or_limit_is_noticed():
     throttle = sampling.Throttle()
-    assert throttle.held_down(SAMPLES) == ""
-    assert throttle.held_down(SAMPLES | {"khz 4": "2300000", "khz 5": "2310000"}) == ""  # 4 %: as clocks are
-    assert "clock fell from 2400 to 1800 MHz" in throttle.held_down(SAMPLES | {"khz 4": "1800000", "khz 5": "1800000"})
-    assert "to 2000 instead of 2400 MHz" in throttle.held_down(SAMPLES | {"limit 4": "2000000"})
+    slow = SAMPLES | {"khz 4": "1800000", "khz 5": "1800000"}
+    assert throttle.held_down(SAMPLES, 1.0) == ""
+    assert throttle.held_down(SAMPLES | {"khz 4": "2300000", "khz 5": "2310000"}, 1.0) == ""  # 4 %: as clocks are
+    assert "clock fell from 2400 to 1800 MHz" in throttle.held_down(slow, 1.0)
+    assert throttle.held_down(slow, 0.05) == ""  # the governor had no time yet
+    assert "to 2000 instead of 2400 MHz" in throttle.held_down(SAMPLES | {"limit 4": "2000000"}, 0.05)
 
 
 def test_a_phone_that_hides_its_clock_is_not_throttled():
     throttle = sampling.Throttle()
-    assert throttle.held_down({}) == throttle.held_down({"khz 0": "unreadable"}) == ""
+    assert throttle.held_down({}, 1.0) == throttle.held_down({"khz 0": "unreadable"}, 1.0) == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 
@@ -217,8 +216,8 @@ def test_bench_on_all_phones_and_the_report(here, amc, daemon, second, run_folde
     named(here, pixel=daemon.address, other=second.address)
     answer = amc("bench", run_folder, "--device", "all", "--json")
     assert answer.code == 0, answer.err
-    found = json.JSONDecoder().raw_decode(answer.out)[0]
-    assert found["device"]["model"] == "Google Pixel 8"
+    found = answer.json()["comparisons"]
+    assert [each["device"]["model"] for each in found] == ["Google Pixel 8"] * 2
     for name in ("pixel", "other"):
         kept = read_json(run_folder / "devices" / f"{name}.json")
         assert kept["speedup"] > 1.0
@@ -249,9 +248,23 @@ def test_other_settings_have_a_file_of_their_own(here, amc, daemon, run_folder):
 
 def test_bench_takes_the_phones_own_table(here, amc, daemon, run_folder, tiny):
     named(here, pixel=daemon.address)
+    assert amc("bench", run_folder, "--device", "pixel").code == 0
+    assert read_json(run_folder / "devices" / "pixel.json")["predicted_us"] is None
     assert amc("profile", "--model", "digits", "--device", "pixel", "--config", tiny).code == 0
     assert amc("bench", run_folder, "--device", "pixel").code == 0
     assert read_json(run_folder / "devices" / "pixel.json")["predicted_us"] > 0
+
+
+def test_a_search_on_the_table_of_a_phone_that_is_away(here, amc, daemon, weights, tiny, tmp_path):
+    named(here, pixel=daemon.address)
+    table = tmp_path / "pixel.json"
+    words = ("--model", "digits", "--device", "pixel", "--config", tiny)
+    assert amc("profile", *words, "--out", table).code == 0
+    daemon.kill()
+    words = (*words, "--weights", weights, "--table", table, "--latency", "0.7", "--out", tmp_path / "away")
+    answer = amc("search", *words, "--elsewhere", "--json")
+    assert answer.code == 0, answer.err
+    assert "the table is of another device, Google Pixel 8" in answer.err
 
 
 def test_a_dead_phone_does_not_hold_the_others_benchmark(here, amc, daemon, second, run_folder):

@@ -184,6 +184,10 @@ def test_foreign_tables_say_what_differs():
         TABLE.require(dataclasses.replace(DEVICE, runtime="onnxruntime 2.0"), "ab" * 32)
     with pytest.raises(TableError, match=r"another network.*amc profile"):
         TABLE.require(DEVICE, "cd" * 32)
+    emulated = dataclasses.replace(TABLE, device=dataclasses.replace(DEVICE, emulated=True))
+    with pytest.raises(TableError, match="measured on an emulator"):
+        emulated.require(DEVICE, "ab" * 32)
+    emulated.require(emulated.device, "ab" * 32)
     TABLE.require(dataclasses.replace(DEVICE, os="Linux 7", details={"cores": "1"}), "ab" * 32)  # not of the key
 
 

@@ -100,7 +100,8 @@ def machine(request, tmp_path, monkeypatch):
         yield Machine(address, "arm64-v8a", request.getfixturevalue("qemu"))
     else:
         qemu = request.getfixturevalue("qemu")
-        with FakeAdbd(tmp_path / "phone", phone=linux(machine="aarch64")) as daemon:
+        here = (str(counterparts.FOLDER),)  # the emulator, which may lie below a tree of the phone's
+        with FakeAdbd(tmp_path / "phone", phone=linux(machine="aarch64"), real=here) as daemon:
             yield Machine(daemon.address, "arm64-v8a", qemu)
 
 
