@@ -98,7 +98,7 @@ TOOLS = (
 
 
 class Sandbox:
-    """Translates between a phone's paths and this machine's. `real`: trees that are this machine's own ("/tmp")."""
+    """Translates between a phone's paths and this machine's. `real`: trees, or parts of one, that are not the phone's."""
 
     def __init__(self, root: Path, real: Iterable[str] = ()) -> None:
         self.root = root.absolute()
@@ -106,8 +106,9 @@ class Sandbox:
             raise ValueError(f"a shell would not take the sandbox's path as one word: {self.root}")
         self._real = tuple(real)
         trees = [tree for tree in TREES if f"/{tree}" not in self._real]
+        spared = "".join(rf"(?!{re.escape(tree)}(?![\w.-]))" for tree in self._real)  # may lie below one of them
         self._phone_path = re.compile(
-            rf"{re.escape(str(self.root))}(?![\w.-])|(?<![\w.\-/*?}}~])/(?:{'|'.join(trees)})(?![\w.-])".encode()
+            rf"{re.escape(str(self.root))}(?![\w.-])|(?<![\w.\-/*?}}~]){spared}/(?:{'|'.join(trees)})(?![\w.-])".encode()
         )
 
     def path(self, phone_path: str) -> Path:
