@@ -98,7 +98,7 @@ TOOLS = (
 
 
 class Sandbox:
-    """Translates between a phone's paths and this machine's. `real`: trees, or parts of one, that are not the phone's."""
+    """Translates between a phone's paths and this machine's. `real`: trees or parts of them that are not its."""
 
     def __init__(self, root: Path, real: Iterable[str] = ()) -> None:
         self.root = root.absolute()
