@@ -60,7 +60,7 @@ class RunFolder:
 
         A name that no file can have is shortened to one, with a part of its hash.
         """
-        return self.devices / f"{_slug(name)}.json"
+        return self.devices / f"{file_name(name)}.json"
 
     def model_sha256(self) -> str:
         """The identity of the network that ships, empty before there is one. Raises: RunFolderError."""
@@ -96,7 +96,7 @@ class RunFolder:
         return path
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """A file name for any text: the name itself, as far as files may be called so."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip("._")[:64]
     if safe and re.sub(r":(\d+)$", r"_\1", name) == safe:

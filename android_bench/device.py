@@ -100,7 +100,7 @@ class AndroidDevice:
         self.adb = adb
         self.settings = settings
         self._bundle_for = bundle_for
-        self._notice = notice
+        self._notice: Callable[[str], None] = lambda line: notice(f"{settings.name}: {line}")
         self._sleep = sleep
         self._cool_s = cool_s
         slow = _EMULATED if settings.wrapper else 1.0
@@ -214,7 +214,7 @@ class AndroidDevice:
             done = schedule.done
             outcome = timing.start(visits, told)
             if outcome.end == "lost":
-                self._notice(f"{self.settings.name} is gone: waiting for it")
+                self._notice("it is gone and waited for")
                 self.adb.reconnect()
             dropped = timing.keep(visits, outcome, spare, self._notice)
             spare -= dropped

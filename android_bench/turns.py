@@ -30,7 +30,7 @@ def turn(address: Address, told: Callable[[str], None], sleep: Callable[[float],
         return
     with stream:
         if not _taken(stream):
-            told(f"another measurement is running on {address}: waiting for its end")
+            told("another measurement is running on it; this one waits for its end")
             while not _taken(stream):
                 sleep(_LOOK_S)
         yield

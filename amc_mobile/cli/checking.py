@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile.cli.console import note, print_json
 from amc_mobile.errors import DeviceError
-from amc_mobile.runs import plain, write_json
+from amc_mobile.runs import file_name, plain, write_json
 
 if TYPE_CHECKING:
     from android_bench.device import AndroidDevice
@@ -33,7 +32,7 @@ def check_phone(name: str | None, out: Path | None, as_json: bool) -> bool:
         "checks": plain(checks),
         "passed": all(check.passed for check in checks),
     }
-    path = out or Path(f"selfcheck-{re.sub(r'[^A-Za-z0-9.-]+', '_', device.settings.name)}.json")
+    path = out or Path(f"selfcheck-{file_name(device.settings.name)}.json")
     write_json(path, facts)
     if as_json:
         print_json(facts | {"file": str(path)})

@@ -8,7 +8,7 @@ from amc_mobile.cli.benching import bench_device
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.lock import locked
 from amc_mobile.cli.many import on_all
-from amc_mobile.cli.open_device import check_device, open_device
+from amc_mobile.cli.open_device import check_device, is_here, open_device
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import override
 from amc_mobile.cli.tables import table_of
@@ -111,6 +111,8 @@ def _bench(session: Session, config: DeviceConfig, place: Path, table: Path | No
 
 def _done(session: Session, config: DeviceConfig, place: Path, table: Path | None) -> bool:
     """Whether that device timed this very network before, under the same settings."""
+    from android_bench.device import PROVIDERS
+
     if not place.is_file():
         return False
     found = read_json(place)
@@ -119,7 +121,7 @@ def _done(session: Session, config: DeviceConfig, place: Path, table: Path | Non
     if not foreseen and table_of(DeviceInfo(**info), session.config.model.name, session.model_sha256, table):
         return False  # a table was made since
     same = all(info[key] == getattr(config, key) for key in ("threads", "precision", "batch", "optimisation"))
-    same_provider = info["provider"].lower().startswith(config.provider)
+    same_provider = is_here(config.name) or info["provider"] == PROVIDERS[config.provider]
     same_cores = config.cores is None or info["details"].get("cores") == ",".join(map(str, config.cores))
     if found["model_sha256"] != session.folder.model_sha256() or not (same and same_provider and same_cores):
         return False

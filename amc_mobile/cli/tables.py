@@ -13,6 +13,7 @@ from amc_mobile.cli.measuring import disturbed_rounds, measure_table, refused, t
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError, TableError, UnstableError
 from amc_mobile.report import wording as say
+from amc_mobile.runs import file_name
 from amc_mobile.types import DEVICE_KEY
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def profile_tables(configs: Sequence[RunConfig], out: Path | None) -> list[Path]
     by_name = {config.device.name: config for config in configs}
 
     def work(name: str, progress: Progress) -> Path:
-        place = None if out is None else out / _file_name(name)
+        place = None if out is None else out / file_name(name)
         return _profile_table(by_name[name], place, traced, progress)
 
     with working():
@@ -81,14 +82,8 @@ def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:
     network = Path(model).stem if Path(model).suffix == ".onnx" else model
     batch = f"-b{device.batch}" if device.batch > 1 else ""
     batch += f"-{device.optimisation}" if device.optimisation in ("extended", "basic") else ""
-    name = _file_name(f"{network}--{key}{batch}")
-    return (_ROOT / _file_name(device.name) if out is None else out) / f"{name}.json"
-
-
-def _file_name(text: str) -> str:
-    """The text as far as a file in this folder may be called so: a phone's serial number may be anything."""
-    name = re.sub(r"[^\w.+-]+", "_", text)
-    return f"_{name}" if not name.strip(".") else name
+    name = re.sub(r"[^\w.+-]+", "_", f"{network}--{key}{batch}")
+    return (_ROOT / file_name(device.name) if out is None else out) / f"{name}.json"
 
 
 def table_of(device: DeviceInfo, model: str, model_sha256: str, given: Path | None) -> LatencyTable | None:
@@ -239,6 +234,7 @@ def _refuse_measured(own: Validation, max_error: float) -> None:
 def _device_config(device: DeviceInfo) -> DeviceConfig:
     """The settings under which the table's device is opened again."""
     from amc_mobile.config import DeviceConfig
+    from android_bench.device import PROVIDERS
 
     told = device.details
     values = {
@@ -248,9 +244,7 @@ def _device_config(device: DeviceInfo) -> DeviceConfig:
         "batch": device.batch,
         "cores": [int(core) for core in told["cores"].split(",")] if told.get("pinned") == "yes" else None,
         "optimisation": device.optimisation if device.optimisation in ("all", "extended", "basic") else "all",
-        "provider": {"Xnnpack": "xnnpack", "Nnapi": "nnapi", "QNN": "qnn"}.get(
-            device.provider.removesuffix("ExecutionProvider"), "cpu"
-        ),
+        "provider": {full: short for short, full in PROVIDERS.items()}.get(device.provider, "cpu"),
     }
     return DeviceConfig.model_validate(values)
 
