@@ -11,7 +11,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from amc_mobile.cli import verbs_devices, verbs_look, verbs_measure, verbs_run, verbs_search, verbs_stage
+from amc_mobile.cli import (
+    verbs_devices,
+    verbs_look,
+    verbs_measure,
+    verbs_run,
+    verbs_search,
+    verbs_stage,
+    verbs_transfer,
+)
 from amc_mobile.errors import AmcError
 
 INTERRUPTED = 130
@@ -47,7 +55,7 @@ def _amc(
     """
 
 
-for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_measure, verbs_devices, verbs_look):
+for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_transfer, verbs_measure, verbs_devices, verbs_look):
     _verbs.register(app)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
 
 
 def trained(
-    session: Session, module: nn.Module, progress: Progress, after_step: Callable[[nn.Module], None] | None = None
+    session: Session,
+    module: nn.Module,
+    progress: Progress,
+    after_step: Callable[[nn.Module], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> nn.Module:
     """The module after the run's epochs, with the original as a teacher; without epochs as it is.
 
-    `after_step` is called with the module after each step of the optimiser.
+    `after_step` is called with the module after each step of the optimiser. `checkpoint` is the file from which an
+    interrupted training goes on; None: the run's own.
     """
     from amc_mobile.export.weights import freeze_unstored
     from amc_mobile.train.fit import fit
@@ -36,6 +42,6 @@ def trained(
         seed=config.seed,
         teacher=session.original,
         progress=progress,
-        checkpoint=session.folder.root / "finetune.partial",
+        checkpoint=checkpoint or session.folder.root / "finetune.partial",
         after_step=after_step,
     )
