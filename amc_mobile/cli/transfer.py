@@ -152,7 +152,7 @@ def _write(work: Trainings, times: Times | None) -> None:
 
     path = work.folder.root / "transfer.json"
     write_json(path, _result(work, times))
-    note(f"    report  {write_transfer_report(path)}")
+    write_transfer_report(path)
 
 
 def _result(work: Trainings, times: Times | None) -> TransferResult:

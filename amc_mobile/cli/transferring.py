@@ -159,12 +159,9 @@ class Trainings:
         from amc_mobile.prune.classifier import answering
         from amc_mobile.prune.saved import save
 
-        place, old = self.place(job.name).create(), self.session.traced.network
-        network = answering(self.session.traced, self.entry.classes)
-        channels = tuple(
-            stay if group is same else np.arange(group.channels)
-            for stay, group, same in zip(channels_of(self.session, job.name), network.groups, old.groups, strict=True)
-        )
+        place = self.place(job.name).create()
+        channels = channels_of(self.session, job.name)
+        network, channels = answering(self.session.traced, channels, self.entry.classes)
         save(place, module, self.entry, network, channels)
         write_bytes(place.model_onnx, model.SerializeToString())
 

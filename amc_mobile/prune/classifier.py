@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import nn
 
 from amc_mobile.errors import GraphError, first_line
 from amc_mobile.graph.prepare import note_of
-from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.types import ChannelGroup, NetworkGraph
 
 
@@ -31,13 +32,12 @@ def classifiers(traced: TracedGraph) -> tuple[str, ...]:
     return tuple(transposed.get(layer.weight, layer.weight).rpartition(".")[0] for layer in layers)
 
 
-def answering(traced: TracedGraph, classes: int) -> NetworkGraph:
-    """The network's description with so many classes: what policy.json says of its groups."""
-    own = _answers(traced)
-    groups = tuple(
-        dataclasses.replace(group, channels=classes) if group is own else group for group in traced.network.groups
-    )
-    return dataclasses.replace(traced.network, groups=groups)
+def answering(traced: TracedGraph, channels: Channels, classes: int) -> tuple[NetworkGraph, Channels]:
+    """The network's description and the channels that stay, with so many classes: what policy.json is made of."""
+    own, network = _answers(traced), traced.network
+    groups = tuple(dataclasses.replace(group, channels=classes) if group is own else group for group in network.groups)
+    stay = (np.arange(classes) if group is own else kept for group, kept in zip(network.groups, channels, strict=True))
+    return dataclasses.replace(network, groups=groups), tuple(stay)
 
 
 def reclassify(module: nn.Module, names: tuple[str, ...], shape: tuple[int, ...], classes: int, *, seed: int) -> None:

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from amc_mobile.errors import RunFolderError
 from amc_mobile.report import wording as say
-from amc_mobile.report.transfer_figure import accuracy_against_cost
+from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock
+from amc_mobile.report.drawing import Picture
 from amc_mobile.runs import read_json, write_text
 from amc_mobile.types import Contender, Gap, TransferResult
 
@@ -22,7 +23,7 @@ LABELS = {
     "uniform": "uniform pruning, same budget",
     "scratch": "pruned shape from random weights",
 }
-HEADING = ("network", "top-1", "95 %", "pruned minus this", "95 %", "MACs", "parameters", "latency", "speed-up")
+HEADING = ("network", "top-1 (95 %)", "pruned minus this (95 %)", "MACs", "parameters", "latency", "speed-up (95 %)")
 
 
 def read_transfer(path: Path) -> TransferResult:
@@ -83,7 +84,7 @@ def write_transfer_report(path: Path) -> Path:
         verdict=sentence(found),
         heading=HEADING,
         rows=transfer_rows(found),
-        picture=accuracy_against_cost(found, LABELS),
+        picture=_picture(found),
         notes=_notes(found),
         settings=path.with_name("config.toml").read_text(encoding="utf-8"),
         css=(_HERE / "style.css").read_text(encoding="utf-8"),
@@ -92,22 +93,41 @@ def write_transfer_report(path: Path) -> Path:
     return page
 
 
+def _picture(found: TransferResult) -> Picture | None:
+    """Accuracy on the other images against the clock; None where no device timed the networks."""
+    points = [
+        ClockPoint(
+            ORIGINAL if each.name == "original" else LABELS.get(each.name, each.name),
+            "fp32",
+            each.latency_us,
+            each.accuracy,
+            accuracy_ci=each.top1_ci,
+        )
+        for each in found.contenders
+        if found.device is not None and each.latency_us is not None
+    ]
+    if not points or found.device is None:
+        return None
+    title = "Accuracy on the other images against the clock"
+    return against_clock(points, title=title, device=found.device.model, name="transfer")
+
+
 def _row(each: Contender, gap: Gap | None) -> tuple[str, ...]:
     return (
         LABELS.get(each.name, each.name),
-        say.percent(each.accuracy),
-        _interval(each.top1_ci),
-        "" if gap is None else say.points(gap.mean),
-        "" if gap is None else _interval(gap.interval),
+        f"{say.percent(each.accuracy)} ({_interval(each.top1_ci)})",
+        "" if gap is None else f"{say.points(gap.mean)} ({_interval(gap.interval)})",
         say.count(each.macs),
         say.count(each.params),
         say.ms(each.latency_us),
-        "–" if each.speedup is None or each.speedup_ci is None else _as_fast(each.speedup, each.speedup_ci),
+        _as_fast(each),
     )
 
 
-def _as_fast(speedup: float, ends: tuple[float, float]) -> str:
-    return f"{say.times(speedup)} ({say.interval(ends)})"
+def _as_fast(each: Contender) -> str:
+    if each.speedup is None or each.speedup_ci is None or each.name == "original":
+        return "–"
+    return f"{say.times(each.speedup)} ({say.interval(each.speedup_ci)})"
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -139,6 +159,10 @@ def _notes(found: TransferResult) -> list[str]:
         notes.append("One seed was trained; --seeds 3 would show how much luck there is in it.")
     if any(each.name == "scratch" and each.latency_us is not None for each in found.contenders):
         notes.append("The pruned shape from random weights was not timed apart: it is the pruned network's.")
+    if found.device is not None and found.device.precision != "fp32":
+        notes.append(
+            f"Times are those of {found.device.precision} networks; accuracies are those of the float networks."
+        )
     return notes
 
 
