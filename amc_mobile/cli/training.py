@@ -24,9 +24,10 @@ def trained(
     """The module after the run's epochs, with the original as a teacher; without epochs as it is.
 
     `after_step` is called with the module after each step of the optimiser. `checkpoint` is the file from which an
-    interrupted training goes on; None: the run's own.
+    interrupted training goes on; None: the run's own, with the record of its epochs.
     """
     from amc_mobile.export.weights import freeze_unstored
+    from amc_mobile.train.batches import training_images
     from amc_mobile.train.fit import fit
 
     config = session.config
@@ -36,12 +37,13 @@ def trained(
     split = session.splits.train
     return fit(
         module,
-        split.tensors(session.preprocessing),
+        training_images(split, session.preprocessing),
         split.labels,
         config.finetune,
         seed=config.seed,
         teacher=session.original,
         progress=progress,
         checkpoint=checkpoint or session.folder.root / "finetune.partial",
+        record=session.folder.finetuning if checkpoint is None else None,
         after_step=after_step,
     )

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import ContenderName, TransferConfig
+    from amc_mobile.config import ContenderName, TransferConfig, TransferFinetuneConfig
     from amc_mobile.device.protocol import Progress
     from amc_mobile.models.evaluation import BatchEvaluator
     from amc_mobile.models.splits import Split
     from amc_mobile.models.zoo import ModelEntry
+    from amc_mobile.train.batches import ImageSource
 
 _VERSION = 1  # raised when answers change their meaning, so that older ones are made again
 _UNITS = 1000  # of progress for training the original once
@@ -115,7 +116,7 @@ class Trainings:
             module,
             self._train_images,
             self.train.labels,
-            self.config.finetune,
+            self._settings(job),
             seed=job.seed,
             progress=progress,
             checkpoint=partial,
@@ -130,7 +131,8 @@ class Trainings:
         from amc_mobile.graph.trace import trace
 
         model = export(module, self.entry.input_shape)
-        gap = parity(module, model, self._train_images[:_PARITY_IMAGES])
+        some = replace(self.train, indices=self.train.indices[:_PARITY_IMAGES])
+        gap = parity(module, model, some.tensors(self.entry.preprocessing))
         if gap > PARITY:
             raise GraphError(
                 f"the exported network ({LABELS[job.name]}) differs from PyTorch by {gap:.1e} of the largest logit; "
@@ -165,6 +167,11 @@ class Trainings:
         save(place, module, self.entry, network, channels)
         write_bytes(place.model_onnx, model.SerializeToString())
 
+    def _settings(self, job: Job) -> TransferFinetuneConfig:
+        """Those of all; but batch norms without a past must estimate, however trivial they look."""
+        settings = self.config.finetune
+        return settings.model_copy(update={"batch_norm": "train"}) if job.name == "scratch" else settings
+
     def _size(self, name: ContenderName) -> int:
         """How much work one training is, by its MACs."""
         from amc_mobile.cost.formulas import macs
@@ -192,8 +199,10 @@ class Trainings:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
-    def _train_images(self) -> np.ndarray:
-        return self.train.tensors(self.entry.preprocessing)
+    def _train_images(self) -> ImageSource:
+        from amc_mobile.train.batches import training_images
+
+        return training_images(self.train, self.entry.preprocessing)
 
     @cached_property
     def _evaluator(self) -> BatchEvaluator:
