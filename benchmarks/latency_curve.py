@@ -19,8 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-from paired import Right, difference, interval
+from paired import difference, interval, right
 from provenance import provenance
 
 from amc_mobile import config as configuration
@@ -28,7 +27,6 @@ from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session, read_onnx
 from amc_mobile.cli.settings import override, with_data_folder
 from amc_mobile.config import RunConfig
-from amc_mobile.models.evaluation import BatchEvaluator
 from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import Policy
 
@@ -73,9 +71,7 @@ def judged(network: str, share: float, session: Session) -> Point:
     folder = session.folder
     search, timed, accuracy = (read_json(path) for path in (folder.search, folder.comparison, folder.accuracy))
     uniform = next(trial for trial in search["opponents"] if trial["agent"] == "uniform")
-    test = session.evaluator("test")
-    ours = _right(test, session, read_onnx(folder.model_onnx))
-    theirs = _right(test, session, session.final(Policy(tuple(uniform["kept"]))))
+    ours, theirs = right(session, read_onnx(folder.model_onnx), session.final(Policy(tuple(uniform["kept"]))))
     summary = read_json(folder.summary)
     return Point(
         network,
@@ -97,11 +93,6 @@ def judged(network: str, share: float, session: Session) -> Point:
         read_json(folder.stages)["search"]["seconds"],
         search["best"]["agent"],
     )
-
-
-def _right(test: BatchEvaluator, session: Session, model: onnx.ModelProto) -> Right:
-    answers: Right = test.logits(model).argmax(axis=1) == session.splits.test.labels
-    return answers
 
 
 def in_words(points: list[Point]) -> str:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+
+from amc_mobile.cli.session import Session
 
 Right = NDArray[np.bool_]  # (images,): which ones a network answered rightly
 
 _SIGMAS = 1.96  # of a normal distribution: 95 %
+
+
+def right(session: Session, *models: onnx.ModelProto) -> list[Right]:
+    """Which of the run's test images each network answers rightly."""
+    test, labels = session.evaluator("test"), session.splits.test.labels
+    return [test.logits(model).argmax(axis=1) == labels for model in models]
 
 
 def interval(right: Right) -> tuple[float, float]:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from paired import Right, difference, mean_interval
+from paired import Right, difference, mean_interval, right
 from provenance import provenance
 
 from amc_mobile import config as configuration
@@ -44,7 +44,6 @@ from amc_mobile.cli.settings import override, with_data_folder
 from amc_mobile.cost.price import CostFunction, cost_function
 from amc_mobile.device.protocol import Progress
 from amc_mobile.export.weights import folded_weights
-from amc_mobile.models.evaluation import BatchEvaluator
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.runs import RunFolder, read_json, write_json
 from amc_mobile.train.fit import fit
@@ -102,9 +101,9 @@ class Bench:
             return Row(**read_json(path))
         policy, whole = self._policy(rule), self.session.traced.network.full()
         pruned = self.session.original_onnx if policy == whole else self.session.final(policy)
-        before = self._right(pruned)
+        before = right(self.session, pruned)[0]
         started = time.monotonic()
-        after = self._right(self._finetuned(rule, policy, pruned))
+        after = right(self.session, self._finetuned(rule, policy, pruned))[0]
         finetune_s = time.monotonic() - started
         np.savez(self._answers(rule), before=before, after=after)
         row = Row(
@@ -159,11 +158,6 @@ class Bench:
         )
         return session.traced.slice(channels, folded_weights(module, pruned))
 
-    def _right(self, model: onnx.ModelProto) -> Right:
-        """Which test images a network answers rightly."""
-        answers: Right = self._test.logits(model).argmax(axis=1) == self.session.splits.test.labels
-        return answers
-
     def _answers(self, rule: str) -> Path:
         return self.folder.root / f"{rule}.answers.npz"
 
@@ -174,12 +168,8 @@ class Bench:
         return cost_function(self.session.network, metric)
 
     @cached_property
-    def _test(self) -> BatchEvaluator:
-        return self.session.evaluator("test")
-
-    @cached_property
     def _original(self) -> Right:
-        return self._right(self.session.original_onnx)
+        return right(self.session, self.session.original_onnx)[0]
 
     @cached_property
     def _training(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
