@@ -419,8 +419,9 @@ class TableCheck:
 class Contender:
     """One network of a transfer: what it costs, and how good it became on the other images, seed by seed.
 
-    `top1_ci` is the 95 % interval of the mean of `top1`. Times are None where no device timed it; a network of the same
-    shape as an earlier one has that one's. `speedup` is original / this one.
+    `top1_ci` is the 95 % interval of the mean of `top1`, over images and, if there are several, over seeds. Times are
+    None where no device timed it; a network of the same shape as an earlier one has that one's. `speedup` is original /
+    this one.
     """
 
     name: str  # "pruned", "original", "uniform", "scratch"
@@ -430,7 +431,7 @@ class Contender:
     params: int
     bytes: int
     parity: float  # how far the exported file is from the module, relative to the largest logit
-    seconds: float  # of training, all seeds
+    seconds: float  # of training, all seeds; of an interrupted one its last part
     folder: str  # where its weights.pt and model.onnx are, those of the first seed
     latency_us: float | None = None
     speedup: float | None = None

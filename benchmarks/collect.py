@@ -15,6 +15,7 @@ from typing import Any
 from engine_tables import engine_tables
 from latency_results import latency_results
 from phone_results import phone_results
+from transfer_results import transfer_results
 
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
@@ -94,6 +95,7 @@ def main(runs: list[str]) -> None:
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
     text = HEAD + "\n".join(lines) + "\n" + engine_tables(found) + "\n" + latency_results(found)
     text += "\n" + phone_results(found)
+    text += "\n" + transfer_results(found) if "transfer" in found else ""
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

@@ -119,6 +119,7 @@ def _uniform_module(session: Session, made: Path) -> nn.Module:
         module = slice_module(session.original, session.traced, channels)
         load_weights(module, made, "the uniform network")
         return module.eval()
+    made.parent.mkdir(exist_ok=True)
     with progress_line("uniform") as progress:
         module = repaired(session, channels, progress)
         partial = made.with_suffix(".partial")

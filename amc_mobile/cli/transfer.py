@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,13 +158,12 @@ def _result(work: Trainings, times: Times | None) -> TransferResult:
     config = work.config
     right = {name: work.right(name) for name in config.contenders()}
     contenders = tuple(_contender(work, name, rows, times) for name, rows in right.items())
-    generator = np.random.default_rng(config.seed)
     pruned = right.pop("pruned")
     gaps = tuple(
         Gap(
             against=name,
             differences=tuple((pruned.mean(axis=1) - rows.mean(axis=1)).tolist()),
-            interval=difference_interval(pruned, rows, generator),
+            interval=difference_interval(pruned, rows),
         )
         for name, rows in right.items()
     )
@@ -194,7 +192,7 @@ def _contender(work: Trainings, name: ContenderName, right: np.ndarray, times: T
     made = Contender(
         name=name,
         top1=top1,
-        top1_ci=accuracy_interval(statistics.fmean(top1), right.shape[1]),
+        top1_ci=accuracy_interval(right),
         macs=answers[0]["cost"]["macs"],
         params=answers[0]["cost"]["params"],
         bytes=place.model_onnx.stat().st_size,
@@ -238,7 +236,7 @@ def _clear(folder: RunFolder) -> None:
     places = [folder, *(RunFolder(folder.root / name) for name in ("original", "uniform", "scratch"))]
     made = [path for place in places for path in (place.policy, place.weights, place.model_onnx)]
     made += [folder.config, folder.report, folder.root / "transfer.json", folder.root / "timing.json"]
-    for pattern in ("answers/*.json", "*.partial", "uniform-*.pt"):
+    for pattern in ("answers/*.json", "*.partial"):
         made += folder.root.glob(pattern)
     for path in made:
         path.unlink(missing_ok=True)

@@ -181,9 +181,9 @@ class Trainings:
         return max(1, round(_UNITS * macs(network, kept) / macs(network, network.full().kept)))
 
     def _made(self, name: ContenderName) -> Path:
-        """The file of a network that takes long to make; another one for other sources."""
+        """The file of a network that takes long to make, for all transfers of the run; by what it was made from."""
         digest = hashlib.sha256(json.dumps(sources(self.session, name), sort_keys=True).encode()).hexdigest()[:8]
-        return self.folder.root / f"{name}-{digest}.pt"
+        return self.session.folder.root / "transfer" / f"{name}-{digest}.pt"
 
     def _answers_file(self, job: Job) -> Path:
         return self.folder.root / "answers" / f"{job.name}-{job.seed}.json"

@@ -150,13 +150,11 @@ def _notes(found: TransferResult) -> list[str]:
     notes = [
         f"Every network was trained alike: {found.epochs} epochs of {found.train_images:,} images in the same order, "
         "by the same settings. Longer training helps most where the weights were random.",
-        "Intervals are 95 %: of an accuracy by Wilson, of a difference by a bootstrap over the test images, all of "
-        "which every network answered. They tell what other test images would change, not what other seeds would.",
+        "All networks answered the same test images. Intervals are 95 %, over "
+        + ("images and seeds." if seeds > 1 else "images. What another seed would give is not known: --seeds 3 tells."),
     ]
     if seeds > 1:
         notes.append(_by_seed(found.contenders))
-    else:
-        notes.append("One seed was trained; --seeds 3 would show how much luck there is in it.")
     if any(each.name == "scratch" and each.latency_us is not None for each in found.contenders):
         notes.append("The pruned shape from random weights was not timed apart: it is the pruned network's.")
     if found.device is not None and found.device.precision != "fp32":

@@ -27,6 +27,7 @@ VERBS = (
     "export",
     "report",
     "why",
+    "transfer",
     "profile",
     "bench",
     "devices",
