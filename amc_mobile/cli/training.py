@@ -29,6 +29,7 @@ def trained(
     from amc_mobile.export.weights import freeze_unstored
     from amc_mobile.train.batches import training_images
     from amc_mobile.train.fit import fit
+    from amc_mobile.train.teacher import fast_teacher
 
     config = session.config
     if config.finetune.epochs == 0:
@@ -41,7 +42,7 @@ def trained(
         split.labels,
         config.finetune,
         seed=config.seed,
-        teacher=session.original,
+        teacher=fast_teacher(session.original, session.original_onnx, session.threads),
         progress=progress,
         checkpoint=checkpoint or session.folder.root / "finetune.partial",
         record=session.folder.finetuning if checkpoint is None else None,
