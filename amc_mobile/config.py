@@ -378,6 +378,7 @@ class TransferFinetuneConfig(FinetuneConfig):
     """Training on other images: without epochs the new classifier knows nothing, and nobody knows how to teach it."""
 
     epochs: int = Field(10, ge=1)
+    learning_rate: float = Field(0.05, gt=0, description="at its peak; more than to recover: the images are new")
     distillation: float = Field(0.0, ge=0, le=0, description="always 0: the original does not know these classes")
 
 

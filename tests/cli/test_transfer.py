@@ -18,7 +18,7 @@ from amc_mobile.prune.saved import load
 from amc_mobile.runs import read_json
 
 ALL = "original,uniform,scratch"
-QUICK = ("--epochs", 1, "--learning-rate", 0.05)
+QUICK = ("--epochs", 1)
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +101,7 @@ def test_the_folder_is_told_and_reported(transferred, amc, shapes):
     folder = transferred / "transfer" / "shapes"
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["finetune"]["epochs"] == 1
+    assert settings["finetune"]["learning_rate"] == 0.05
     assert settings["against"] == ALL.split(",")
     page = (folder / "report.html").read_text()
     assert page.count("<svg viewBox") == 1
