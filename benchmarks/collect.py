@@ -16,6 +16,7 @@ from engine_tables import engine_tables
 from latency_results import latency_results
 from network_results import network_results
 from phone_results import phone_results
+from transfer_results import transfer_results
 
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
@@ -96,6 +97,7 @@ def main(runs: list[str]) -> None:
     text = HEAD + "\n".join(lines) + "\n" + network_results(found) + "\n" + engine_tables(found) + "\n"
     text += latency_results(found)
     text += "\n" + phone_results(found)
+    text += "\n" + transfer_results(found) if "transfer" in found else ""
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,14 @@ from amc_mobile.device.machine import cores, cpu_model
 
 HERE = Path(__file__).parent
 _STARTED = time.monotonic()
-_PLACES = {"--data": "FOLDER", "--work": "FOLDER", "--plain20": "FILE", "--raw": None, "--table": "FILE"}
+_PLACES = {
+    "--data": "FOLDER",
+    "--work": "FOLDER",
+    "--run": "FOLDER",
+    "--plain20": "FILE",
+    "--raw": None,
+    "--table": "FILE",
+}
 
 
 def provenance() -> dict[str, Any]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
     from amc_mobile.cli.session import Session
+    from amc_mobile.config import BenchConfig
     from amc_mobile.cost.table import LatencyTable
     from amc_mobile.device.protocol import Device, Progress
     from amc_mobile.types import Comparison, DeviceInfo
@@ -27,16 +28,8 @@ def bench_device(session: Session, device: Device, progress: Progress, *, table:
     from amc_mobile.profile.compare import compare
     from amc_mobile.profile.variants import Variants
 
-    settings, folder, info = session.config.bench, session.folder, device.info()
-    protocol = TimingProtocol(
-        rounds=settings.rounds,
-        warmups=settings.warmups,
-        runs=settings.runs,
-        min_time_s=settings.min_time_s,
-        profile_warmups=_PROFILE_WARMUPS,
-        profile_runs=_PROFILE_RUNS,
-        seed=session.config.seed,
-    )
+    folder, info = session.folder, device.info()
+    protocol = protocol_of(session.config.bench, session.config.seed)
     variants = Variants(session.traced, info)  # in the device's precision and batch
     original = variants.finished(read_onnx(folder.require(folder.original_onnx, "search")))
     network = read_onnx(folder.require(folder.model_onnx, "export"))
@@ -54,6 +47,19 @@ def bench_device(session: Session, device: Device, progress: Progress, *, table:
         variants=variants,
     )
     return replace(found, failed={**failed, **found.failed}, model_sha256=folder.model_sha256())
+
+
+def protocol_of(settings: BenchConfig, seed: int) -> TimingProtocol:
+    """How whole networks are timed against each other."""
+    return TimingProtocol(
+        rounds=settings.rounds,
+        warmups=settings.warmups,
+        runs=settings.runs,
+        min_time_s=settings.min_time_s,
+        profile_warmups=_PROFILE_WARMUPS,
+        profile_runs=_PROFILE_RUNS,
+        seed=seed,
+    )
 
 
 def predictions_us(

@@ -31,7 +31,7 @@ def evaluate(session: Session, progress: Progress) -> None:
     if config.finetune.epochs > 0:
         networks["pruned"] = lambda: session.final(session.policy())
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
-    if (uniform := _uniform(session)) is not None:
+    if (uniform := uniform_policy(session)) is not None:
         networks["uniform"] = lambda: session.final(uniform)
     evaluator = session.evaluator("test")
     scores: dict[str, dict[str, float] | None] = {"finetuned": None, "uniform": None}
@@ -65,7 +65,7 @@ def report(session: Session, progress: Progress) -> None:
     write_report(session.folder)
 
 
-def _uniform(session: Session) -> Policy | None:
+def uniform_policy(session: Session) -> Policy | None:
     """The opponent that gives every group the same share, if it took part in the search."""
     opponents: list[dict[str, Any]] = read_json(session.folder.search)["opponents"]
     return next((Policy(tuple(trial["kept"])) for trial in opponents if trial["agent"] == "uniform"), None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
@@ -14,14 +15,21 @@ if TYPE_CHECKING:
 
 
 def trained(
-    session: Session, module: nn.Module, progress: Progress, after_step: Callable[[nn.Module], None] | None = None
+    session: Session,
+    module: nn.Module,
+    progress: Progress,
+    after_step: Callable[[nn.Module], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> nn.Module:
     """The module after the run's epochs, with the original as a teacher; without epochs as it is.
 
-    `after_step` is called with the module after each step of the optimiser.
+    `after_step` is called with the module after each step of the optimiser. `checkpoint` is the file from which an
+    interrupted training goes on; None: the run's own, with the record of its epochs.
     """
     from amc_mobile.export.weights import freeze_unstored
+    from amc_mobile.train.batches import training_images
     from amc_mobile.train.fit import fit
+    from amc_mobile.train.teacher import fast_teacher
 
     config = session.config
     if config.finetune.epochs == 0:
@@ -30,12 +38,13 @@ def trained(
     split = session.splits.train
     return fit(
         module,
-        split.tensors(session.preprocessing),
+        training_images(split, session.preprocessing),
         split.labels,
         config.finetune,
         seed=config.seed,
-        teacher=session.original,
+        teacher=fast_teacher(session.original, session.original_onnx, session.threads),
         progress=progress,
-        checkpoint=session.folder.root / "finetune.partial",
+        checkpoint=checkpoint or session.folder.root / "finetune.partial",
+        record=session.folder.finetuning if checkpoint is None else None,
         after_step=after_step,
     )

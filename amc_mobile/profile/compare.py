@@ -78,8 +78,8 @@ def _compared(
 ) -> Comparison:
     before, after, int8 = measured["original"], measured["pruned"], measured.get("int8")
     before_us, after_us = before.median_us(), after.median_us()
-    speedup, interval = _speedup(before, after, seed)
-    speedup_int8, interval_int8 = (None, None) if int8 is None else _speedup(before, int8, seed)
+    speedup, interval = speedup_of(before, after, seed)
+    speedup_int8, interval_int8 = (None, None) if int8 is None else speedup_of(before, int8, seed)
     drift = None if reference_us is None else before_us / reference_us
     predicted = None if predicted_us is None else predicted_us * (drift or 1.0)
     return Comparison(
@@ -100,7 +100,7 @@ def _compared(
     )
 
 
-def _speedup(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
+def speedup_of(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
     """Median of the rounds' ratios, and its 95 % interval."""
     ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
     return float(np.median(ratios)), median_interval(ratios, np.random.default_rng(seed))
