@@ -32,6 +32,7 @@ VERBS = (
     "devices",
     "doctor",
     "graph",
+    "compare",
     "table",
     "table show",
     "table validate",
