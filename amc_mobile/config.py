@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from amc_mobile.amounts import Amount, parse
 from amc_mobile.errors import ConfigError
-from amc_mobile.types import Metric, Precision
+from amc_mobile.types import Metric, Precision, RangeMethod
 
 AgentName = Literal[
     "auto",
@@ -302,6 +302,20 @@ _RECIPES = {  # of networks that are trained in seconds wherever they are asked 
 }
 
 
+class Int8Config(_Section):
+    """The networks in int8: static QDQ, weights per channel, ranges of activations from calibration images."""
+
+    enabled: bool = Field(
+        True, description="quantise original and pruned network, test both, and time them where the device runs fp32"
+    )
+    method: RangeMethod = Field(
+        "mse",
+        description="range of a tensor: 'minmax': all of it; 'percentile': without the outermost values; 'mse': that "
+        "with the least squared error of rounding and clipping",
+    )
+    calibration_images: int = Field(100, ge=1, description="of data.calibration_images, at most all of them")
+
+
 class BenchConfig(_Section):
     """Original against pruned on the device."""
 
@@ -309,7 +323,6 @@ class BenchConfig(_Section):
     warmups: int = Field(10, ge=1)
     runs: int = Field(50, ge=5)
     min_time_s: float = Field(0.5, ge=0.0)
-    int8: bool = Field(True, description="also time the pruned network in int8, where the device computes float32")
 
 
 class RunConfig(_Section):
@@ -326,7 +339,16 @@ class RunConfig(_Section):
     search: SearchConfig = SearchConfig()
     prune: PruneConfig = PruneConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    int8: Int8Config = Int8Config()
     bench: BenchConfig = BenchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _int8_was_a_setting_of_bench(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and isinstance(bench := tree.get("bench"), dict) and "int8" in bench:
+            kept = {key: value for key, value in bench.items() if key != "int8"}
+            return {**tree, "bench": kept, "int8": {"enabled": bench["int8"], **tree.get("int8", {})}}
+        return tree
 
     @model_validator(mode="before")
     @classmethod
@@ -352,6 +374,11 @@ class RunConfig(_Section):
     def needs_table(self) -> bool:
         """Whether the search depends on this device's latency: it has a limit, or is what there is to minimise."""
         return self.budget.latency is not None or not (self.budget.limits() or self.budget.also)
+
+    @property
+    def quantises(self) -> bool:
+        """Whether the networks are made in int8, too: because it is asked for, or because the device computes so."""
+        return self.int8.enabled or self.device.precision == "int8"
 
     def profile_widths(self) -> WidthRule:
         """The widths at which this device is measured."""

@@ -14,6 +14,7 @@ from typing import Literal
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
+RangeMethod = Literal["minmax", "percentile", "mse"]  # see export/calibrate.py
 RewardName = Literal["top1", "top5", "kl"]  # see search/rewards.py
 AxisSpans = tuple["Span", ...]
 Phase = Literal[
@@ -367,8 +368,9 @@ class LayerTime:
 class Comparison:
     """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %.
 
-    `int8` is the pruned network, quantised: its speed only, since its ranges come from noise. What could not be timed
-    says why in `failed`, by label. `layers` come from the profiler's sessions: they need not add up to the latency.
+    `original_int8` and `int8` are original and pruned network, quantised; none where both are in int8 anyway, as
+    `device` then says. What could not be timed says why in `failed`, by label. `layers` come from the profiler's
+    sessions: they need not add up to the latency.
     """
 
     device: DeviceInfo
@@ -389,6 +391,11 @@ class Comparison:
     bytes: Mapping[str, int] = field(default_factory=dict)  # of the ONNX files as they were sent, by label
     layers: tuple[LayerTime, ...] = ()
     model_sha256: str = ""  # of the run's model.onnx, the network that was timed
+    original_int8: Measurement | None = None
+    latency_original_int8_us: float | None = None
+    speedup_original_int8: float | None = None  # original / original in int8
+    speedup_original_int8_ci: tuple[float, float] | None = None
+    int8_sha256: str = ""  # of the run's model.int8.onnx, where that was timed
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,7 @@ def main() -> None:
             bench = Bench(network, seed, arguments)
             rows += [bench.row(rule) for rule in ALL]
             benches.append(bench)
-            found = {"rows": [asdict(row) for row in rows], "table": summary(benches, rows)}
+            found = {"epochs": arguments.epochs, "rows": [asdict(row) for row in rows], "table": summary(benches, rows)}
             write_json(arguments.raw, {**provenance(), **found})
     print(json.dumps(found) if arguments.json else in_words(found["table"]))
 

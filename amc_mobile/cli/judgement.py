@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from amc_mobile.device.protocol import Progress
 
 
-def evaluate(session: Session, progress: Progress) -> None:
-    """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images.
+_NETWORKS = ("original", "pruned", "finetuned", "uniform", "original_int8", "int8", "uniform_int8")
 
-    The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning.
+
+def evaluate(session: Session, progress: Progress) -> None:
+    """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images, in int8, too.
+
+    The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning. What is not
+    there is null.
     """
+    from amc_mobile.cli.quantising import in_int8
     from amc_mobile.cli.session import read_onnx
 
     config, folder = session.config, session.folder
@@ -33,8 +38,13 @@ def evaluate(session: Session, progress: Progress) -> None:
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
     if (uniform := uniform_policy(session)) is not None:
         networks["uniform"] = lambda: session.final(uniform)
+    if config.quantises and folder.model_int8.is_file():
+        networks["original_int8"] = lambda: read_onnx(folder.original_int8)
+        networks["int8"] = lambda: read_onnx(folder.model_int8)
+        if uniform is not None:
+            networks["uniform_int8"] = lambda: in_int8(session, session.final(uniform))
     evaluator = session.evaluator("test")
-    scores: dict[str, dict[str, float] | None] = {"finetuned": None, "uniform": None}
+    scores: dict[str, dict[str, float] | None] = dict.fromkeys(_NETWORKS)
     for done, (name, network) in enumerate(networks.items()):
         progress(done, len(networks), name)
         scores[name] = _shares(evaluator.score(network()))
@@ -42,9 +52,10 @@ def evaluate(session: Session, progress: Progress) -> None:
         folder.accuracy,
         {
             "metric": "top5" if config.search.reward == "top5" else "top1",
+            "precision": "int8" if config.device.precision == "int8" else "fp32",  # of the networks that are judged
             "test_images": len(session.splits.test.labels),
             "search_images": len(session.splits.search.labels),
-            **{name: scores[name] for name in ("original", "pruned", "finetuned", "uniform")},
+            **scores,
         },
     )
 

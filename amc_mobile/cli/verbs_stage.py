@@ -80,19 +80,21 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the ONNX file there.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Write the pruned network's ONNX file.
+    """Write the pruned network's ONNX file, and one in int8.
 
-    Checks on real images that it answers as it should. With --point any other trial is cut and written.
+    Checks on real images that it answers as it should. With --point any other trial is cut and written. --out copies
+    the file of the precision for which the search was made.
     """
     from amc_mobile.cli.summary import show_network
     from amc_mobile.errors import RunFolderError
 
     pipeline = open_pipeline(run, {"prune.point": point})
     pipeline.require("finetune" if point is None else pipeline.decided)
-    pipeline.run(("export",) if point is None else ("settle", "prune", "finetune", "export"))
+    pipeline.run(("export", "quantise") if point is None else ("settle", "prune", "finetune", "export", "quantise"))
+    folder, in_int8 = pipeline.folder, pipeline.config.device.precision == "int8"
     if out is not None:
         try:
-            shutil.copyfile(pipeline.folder.model_onnx, out)
+            shutil.copyfile(folder.model_int8 if in_int8 else folder.model_onnx, out)
         except OSError as error:
             raise RunFolderError(f"cannot write {out}: {error.strerror}; choose another --out FILE") from error
     show_network(pipeline.folder, json)

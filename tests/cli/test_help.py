@@ -33,6 +33,7 @@ VERBS = (
     "devices",
     "doctor",
     "graph",
+    "compare",
     "table",
     "table show",
     "table validate",
