@@ -117,6 +117,22 @@ def test_the_folder_is_told_and_reported(transferred, amc, shapes):
     assert {row["done"] for row in amc(*line, "--dry-run", "--json").json()["trainings"]} == {True}
 
 
+def test_another_device_times_the_same_networks_anew(transferred, amc, shapes, tmp_path):
+    run = Path(shutil.copytree(transferred, tmp_path / "run"))
+    file = tmp_path / "int8.toml"
+    file.write_text('[device]\nprecision = "int8"\n', encoding="utf-8")
+    line = ("transfer", run, "--data", shapes, *QUICK, "--against", "original", "--config", file)
+    answer = amc(*line, "--json")
+    assert answer.code == 0
+    assert "2 of 2 trainings done before" in answer.err
+    assert answer.json()["device"]["precision"] == "int8"
+    assert "accuracies are those of the float networks" in (run / "transfer" / "shapes" / "report.html").read_text()
+    timing = run / "transfer" / "shapes" / "timing.json"
+    before = timing.read_bytes()
+    assert amc(*line).code == 0
+    assert timing.read_bytes() == before  # what was timed is not timed again
+
+
 def test_more_seeds_and_opponents_keep_what_is_done(transferred, amc, shapes, tmp_path):
     run = Path(shutil.copytree(transferred, tmp_path / "run"))
     folder = run / "transfer" / "shapes"
