@@ -114,7 +114,7 @@ def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, r
     assert "bench is not done" in amc("report", run_folder).last_line
     assert amc("bench", run_folder, "--json").json()["speedup"] > 0
     assert amc("bench", run_folder, "--again").code == 0
-    assert at_work == ["finetune", "export", "bench", "bench"]
+    assert at_work == ["finetune", "export", "quantise", "bench", "bench"]
     facts = amc("report", run_folder, "--json").json()
     assert facts["accuracy_after"] is not None
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]
