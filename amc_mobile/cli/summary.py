@@ -65,6 +65,7 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "clock_drift": comparison["drift"],
         "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if metric == "latency_us" else None,
         **network_facts(folder),
+        **(_int8_sizes(folder) if in_int8 else {}),
         "agent": search["best"]["agent"],
         "point": config.prune.point,
         "episodes": search["episodes"],
@@ -73,6 +74,15 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "commands": [f"amc run {folder.config}"],
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
         "report": str(folder.report),
+    }
+
+
+def _int8_sizes(folder: RunFolder) -> dict[str, Any]:
+    """Files before and after, where those in int8 are what the run is about."""
+    return {
+        "bytes_before": folder.original_int8.stat().st_size,
+        "bytes_after": folder.model_int8.stat().st_size,
+        "onnx": str(folder.model_int8),
     }
 
 

@@ -162,6 +162,7 @@ def _int8_notes(sources: Sources) -> Iterator[str]:
         return
     if how.failed:
         yield f"There is nothing in int8: {how.failed}."
+    if not how.made:
         return
     chosen = {"minmax": "all that occurred", "percentile": "all but the outermost values", "mse": "least squared error"}
     yield (
