@@ -1,11 +1,11 @@
 """What int8 costs in accuracy, and whether a float network's score ranks pruned networks as their int8 scores do.
 
-    python benchmarks/int8_accuracy.py --data DIR [--networks mobilenet_v2,...] [--policies 16] [--json] [--out FILE.json]
+    python benchmarks/int8_accuracy.py --data DIR [--networks mobilenet_v2,...] [--policies 16] [--json] [--out FILE]
 
 For each network top-1, top-5 and divergence from the float network on test images: by the method that finds ranges,
-with and without corrected biases, weights of seven bits and of eight. Eight bits are computed in float arithmetic (graph
-optimisation off), because x86 processors without VNNI saturate their sums. Then random policies, pruned and repaired,
-are scored in float and in int8; what counts is Spearman's correlation of the two orders.
+with and without corrected biases, with weights of seven bits and of eight. Eight bits are computed in float arithmetic
+(graph optimisation off), because x86 processors without VNNI saturate their sums. Then random policies, pruned and
+repaired, are scored in float and in int8; what counts is Spearman's correlation of the two orders.
 """
 
 from __future__ import annotations
