@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import onnx
 import onnxruntime
+from provenance import provenance
 from scipy.stats import spearmanr
 
 from amc_mobile.config import ModelConfig
@@ -67,14 +68,15 @@ NETWORKS = {
 def main() -> None:
     """Measures every network, prints and writes what came of it."""
     arguments = _arguments()
-    networks = {}
+    networks, found = {}, {}
     for name in arguments.networks.split(","):
         networks[name] = measure(name, NETWORKS[name], arguments)
-        write_json(arguments.out, {"calibration_images": _CALIBRATION, "networks": networks})
+        found = {**provenance(), "calibration_images": _CALIBRATION, "networks": networks}
+        write_json(arguments.out, found)
         if not arguments.json:
             print("\n".join(in_words(name, networks[name])), flush=True)
     if arguments.json:
-        print(json.dumps({"calibration_images": _CALIBRATION, "networks": networks}))
+        print(json.dumps(found))
 
 
 def measure(name: str, preset: Preset, arguments: argparse.Namespace) -> dict[str, Any]:
