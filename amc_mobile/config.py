@@ -309,7 +309,7 @@ class Int8Config(_Section):
         True, description="quantise original and pruned network, test both, and time them where the device runs fp32"
     )
     method: RangeMethod = Field(
-        "mse",
+        "minmax",
         description="range of a tensor: 'minmax': all of it; 'percentile': without the outermost values; 'mse': that "
         "with the least squared error of rounding and clipping",
     )

@@ -35,7 +35,6 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
     settled = (_settling(),) if config.needs_table and config.search.granularity == "channel" else ()
-    shipped = "quantise" if config.quantises else "export"  # the last stage before what comes out is judged
     cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
@@ -94,20 +93,20 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=(),
             outputs=lambda folder: (folder.model_onnx,),
         ),
-        *((_quantising(),) if config.quantises else ()),
+        _quantising(),
         Stage(
             "evaluate",
             "test every network on images that the search never saw",
             judgement.evaluate,
-            after=(shipped,),
-            settings=(*_IMAGES, "int8"),
+            after=("quantise",),
+            settings=(*_IMAGES, "int8", "device.precision"),
             outputs=lambda folder: (folder.accuracy,),
         ),
         Stage(
             "bench",
             "time original and pruned network on the device, interleaved",
             judgement.bench,
-            after=(shipped,),
+            after=("quantise",),
             settings=("device", "bench", "seed"),
             outputs=lambda folder: (folder.comparison,),
         ),
@@ -138,13 +137,13 @@ def _settling() -> Stage:
 
 
 def _quantising() -> Stage:
-    """Original and pruned network in int8, where they can be quantised."""
+    """Original and pruned network in int8, if they are wanted and can be quantised."""
     return Stage(
         "quantise",
         "write original and pruned network in int8, calibrated on images",
         quantising.quantise,
         after=("export",),
-        settings=(*_IMAGES, "int8"),
+        settings=(*_IMAGES, "int8", "device.precision"),
         outputs=quantising.outputs,
         extras=lambda folder: (folder.original_int8, folder.model_int8),
     )

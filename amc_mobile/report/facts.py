@@ -145,8 +145,8 @@ def _precision_notes(device: DeviceInfo | None) -> Iterator[str]:
     if device.precision == "int8":
         yield (
             "Times, budget and accuracies are those of int8 networks, and model.int8.onnx is the file that ships; the "
-            "table of accuracies also has the float networks. The search scored float networks: which of two is better "
-            "hardly depends on the precision, and quantising each would cost more than running it."
+            "table of accuracies also has the float networks. The search scored float networks: quantising each "
+            "candidate costs more than running it, and hardly changes which of two is better."
         )
     else:
         yield (
@@ -162,6 +162,7 @@ def _int8_notes(sources: Sources) -> Iterator[str]:
         return
     if how.failed:
         yield f"There is nothing in int8: {how.failed}."
+    if not how.made:
         return
     chosen = {"minmax": "all that occurred", "percentile": "all but the outermost values", "mse": "least squared error"}
     yield (

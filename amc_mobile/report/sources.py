@@ -53,6 +53,7 @@ class Quantised:
     method: RangeMethod
     images: int
     weight_bits: int
+    made: bool = True
     failed: str = ""
 
 
