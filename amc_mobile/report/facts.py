@@ -28,6 +28,7 @@ from amc_mobile.report.settled import Settled, sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
+from amc_mobile.train.history import History
 from amc_mobile.types import DeviceInfo
 
 
@@ -59,6 +60,8 @@ class Facts:
     contest: str
     reasons: tuple[ReasonRow, ...]
     table: Validation | None
+    training: History | None  # of the original, where it was trained here
+    finetuning: History | None
     settled: tuple[str, ...]  # what the clock said of the chosen network, and what was done about it
     conditions: Rows
     seconds: Rows
@@ -94,6 +97,8 @@ def gather(folder: RunFolder) -> Facts:
         contest="" if search is None else contest(search, sources.config),
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
+        training=sources.training,
+        finetuning=sources.finetuning,
         settled=tuple(sentences(_settled(sources), _tolerance(sources))),
         conditions=tuple(conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),

@@ -16,6 +16,7 @@ from amc_mobile.errors import ConfigError, RunFolderError
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
+from amc_mobile.train.history import History
 from amc_mobile.types import Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
 
 T = TypeVar("T")
@@ -86,6 +87,8 @@ class Sources:
     comparison: Comparison | None
     reasons: Reasons | None
     settled: Settled | None
+    training: History | None  # of the original, where it was trained here
+    finetuning: History | None
     summary: Summary
     elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
     damaged: tuple[str, ...] = ()  # why some of these are not there
@@ -120,6 +123,8 @@ def read_sources(folder: RunFolder) -> Sources:
         comparison=_optional(folder.comparison, Comparison),
         reasons=_optional(folder.why, Reasons),
         settled=_optional(folder.settled, Settled),
+        training=_optional(folder.training, History),
+        finetuning=_optional(folder.finetuning, History),
         summary=_summary(folder.summary),
         elsewhere=elsewhere,
         damaged=damaged,

@@ -57,8 +57,8 @@ def test_json_speaks_in_plain_units(report):
     assert facts["schema"] == 1
     assert set(facts) == {
         "schema", "model", "verdict", "device", "speed", "devices", "accuracy", "sizes", "budget", "further",
-        "budget_sentence", "structure", "search", "contest", "reasons", "table", "settled", "conditions",
-        "seconds", "notes", "missing", "commands", "config_text",
+        "budget_sentence", "structure", "search", "contest", "reasons", "table", "training", "finetuning", "settled",
+        "conditions", "seconds", "notes", "missing", "commands", "config_text",
     }  # fmt: skip
     assert facts["speed"]["speedup"] == pytest.approx(facts["speed"]["before_us"] / facts["speed"]["after_us"])
     assert facts["missing"] == []
