@@ -284,16 +284,16 @@ class Pipeline:
             write_text(self.folder.config, configuration.dump(self.config))
             session = Session(self.folder, self.config)
             for stage in self.stages:
-                if names is None or stage.name in names:
-                    for other in reuse:
-                        self._take_over(stage, other)
+                if names is not None and stage.name not in names:
+                    continue
+                if not any(self._take_over(stage, other) for other in reuse):
                     self._do(stage, session, again)
 
-    def _take_over(self, stage: Stage, other: RunFolder) -> None:
+    def _take_over(self, stage: Stage, other: RunFolder) -> bool:
         """Takes the stage's files from another folder, if they are finished there and follow from the same inputs."""
         inputs, theirs = self._inputs[stage.name], Ledger(other.stages)
         if self.finished(stage.name) or not theirs.finished(stage.name, inputs) or not stage.complete(other):
-            return
+            return False
         ledger = Ledger(self.folder.stages)
         stage.clear(self.folder)
         ledger.begin(stage.name, inputs)
@@ -302,6 +302,7 @@ class Pipeline:
                 copy_file(path, self.folder.root / path.relative_to(other.root))
         ledger.finish(stage.name, inputs, 0.0)
         note(f"{stage.name:>10}  taken from {other.root}")
+        return True
 
     def _do(self, stage: Stage, session: Session, again: bool) -> None:
         ledger, inputs = Ledger(self.folder.stages), self._inputs[stage.name]

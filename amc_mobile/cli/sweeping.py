@@ -19,7 +19,7 @@ from amc_mobile.runs import RunFolder, write_json, write_text
 from amc_mobile.sweep import plan
 from amc_mobile.sweep.attempt import ALONE, Order
 from amc_mobile.sweep.on_ray import Room, resource
-from amc_mobile.sweep.settings import budget_name
+from amc_mobile.sweep.settings import limits_of
 
 if TYPE_CHECKING:
     from amc_mobile.config import BudgetConfig, RunConfig
@@ -110,7 +110,7 @@ class Sweep:
                 "name": point.name,
                 "variant": point.variant,
                 "device": point.device,
-                "budget": budget_name(point.budget),
+                "limits": limits_of(point.budget),
                 "agent": point.agent or self.configs[point.name].search.agent,
                 "seed": point.seed,
                 "complete": board.states[f"{point.name} bench"] == "done",

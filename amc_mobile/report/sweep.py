@@ -159,7 +159,8 @@ def _run(entry: dict[str, Any], reference_us: float) -> SweptRun:
     summary = entry["summary"]
     before_us, after_us = summary["latency_before_us"], summary["latency_after_us"]
     return SweptRun(
-        **{key: entry[key] for key in ("name", "variant", "device", "budget", "agent", "seed")},
+        **{key: entry[key] for key in ("name", "variant", "device", "agent", "seed")},
+        budget=_budget(entry["limits"]),
         accuracy_before=summary["accuracy_before"],
         accuracy=summary["accuracy_after"],
         accuracy_unrefined=summary["accuracy_before_finetuning"],
@@ -170,6 +171,12 @@ def _run(entry: dict[str, Any], reference_us: float) -> SweptRun:
         speedup_ci=tuple(summary["speedup_ci"] or (0.0, 0.0)),
         macs_share=summary["macs_after"] / summary["macs_before"],
     )
+
+
+def _budget(limits: dict[str, float | str]) -> str:
+    """A budget in words: "50 % latency", "20ms latency, 50 % macs"."""
+    amounts = {what: limit if isinstance(limit, str) else say.percent(limit, 0) for what, limit in limits.items()}
+    return ", ".join(f"{limit} {what}" for what, limit in amounts.items()) or "least cost"
 
 
 def _grouped(runs: Iterable[SweptRun]) -> list[list[SweptRun]]:

@@ -47,6 +47,9 @@ def _draw(axes: Axes, device: SweptDevice, roles: dict[str, str]) -> None:
         axes.plot([x.least / 1e3, x.most / 1e3], [100 * y.mean] * 2, color=colour, lw=1.2)
         axes.plot([x.mean / 1e3] * 2, [100 * y.least, 100 * y.most], color=colour, lw=1.2)
         axes.plot(x.mean / 1e3, 100 * y.mean, "o", ms=8, color=colour, mec=ink.SURFACE, mew=1.2)
+        if each.front or len(roles) == 1:
+            place = (x.mean / 1e3, 100 * y.mean)
+            axes.annotate(each.budget, place, (5, -13), textcoords="offset points", color=ink.MUTED, fontsize=9)
     steps = [(each.after_us.mean / 1e3, 100 * each.accuracy.mean) for each in device.variants if each.front]
     right = max(device.before_us, *(run.after_us for run in device.runs)) / 1e3
     axes.step(*zip(*steps, (right, steps[-1][1]), strict=True), where="post", color=ink.INK, lw=1.4, zorder=1)

@@ -73,7 +73,7 @@ def started(address: str | None, offers: Sequence[str], cpus: int) -> Iterator[M
             ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **here, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "here" if address is None else f"at {address}"
         raise ConfigError(
             f"there is no Ray {where}: {first_line(error)}; `amc sweep --help` says how to begin"

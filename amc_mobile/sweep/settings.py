@@ -83,14 +83,13 @@ def budget_name(budget: BudgetConfig) -> str:
     >>> budget_name(BudgetConfig(latency="20 ms", macs=0.5))
     'latency20ms-macs0.5'
     """
-    limits = budget.model_dump(exclude_none=True, exclude={"also"})
-    parts = [f"{metric}{_plain(limit)}" for metric, limit in limits.items()]
-    parts += [f"{_plain(each.name or each.table.parent.name)}{_plain(each.latency)}" for each in budget.also]
-    return "-".join(parts) or "least"
+    return "-".join(re.sub(r"[^\w.+]", "", f"{what}{limit}") for what, limit in limits_of(budget).items()) or "least"
 
 
-def _plain(value: object) -> str:
-    return re.sub(r"[^\w.+]", "", str(value))
+def limits_of(budget: BudgetConfig) -> dict[str, float | str]:
+    """What is limited and to how much: a share of the original's, or an amount. Further devices by their names."""
+    limits: dict[str, float | str] = budget.model_dump(exclude_none=True, exclude={"also"})
+    return limits | {each.name or each.table.parent.name: each.latency for each in budget.also}
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
