@@ -60,7 +60,8 @@ class Variant:
     accuracy: Spread
     after_us: Spread
     speedup: Spread
-    uniform: Spread | None
+    unrefined: Spread  # accuracy before fine-tuning
+    uniform: Spread | None  # of uniform pruning under the same budget and repair, before fine-tuning
     front: bool = False
 
 
@@ -196,6 +197,7 @@ def _variant(runs: Sequence[SweptRun]) -> Variant:
         accuracy=_spread([run.accuracy for run in runs]),
         after_us=_spread([run.after_us for run in runs]),
         speedup=_spread([run.speedup for run in runs]),
+        unrefined=_spread([run.accuracy_unrefined for run in runs]),
         uniform=_spread(uniform) if len(uniform) == len(runs) else None,
     )
 

@@ -16,7 +16,8 @@ _ROLES: Final = ("after", "purple", "green", "amber", "sky", "rose")  # of the a
 
 def draw_sweep(device: SweptDevice, number: int, metric: str) -> Picture:
     """Accuracy on test images over measured time; the original, every run, means with the range of their seeds."""
-    name, title = f"front-{number}", f"Accuracy against time on {device.name}"
+    emulated = " (EMULATED)" if device.emulated else ""
+    name, title = f"front-{number}", f"Accuracy against time on {device.name}{emulated}"
     agents = list(dict.fromkeys(each.agent for each in device.variants))
     roles = {agent: _ROLES[place % len(_ROLES)] for place, agent in enumerate(agents)}
     front = [each for each in device.variants if each.front]

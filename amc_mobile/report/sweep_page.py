@@ -71,7 +71,7 @@ def _context(facts: SweepFacts) -> dict[str, Any]:
 def _heading(facts: SweepFacts) -> tuple[str, ...]:
     agent = ("Agent",) if facts.agents > 1 else ()
     accuracy = facts.metric.replace("top", "Top-")
-    return ("Budget", *agent, "Seeds", accuracy, "Latency", "Speed-up", "Uniform, before fine-tuning")
+    return ("Budget", *agent, "Seeds", accuracy, "Latency", "Speed-up", "Before fine-tuning (uniform)")
 
 
 def _rows(device: SweptDevice, facts: SweepFacts) -> list[Row]:
@@ -89,7 +89,7 @@ def _row(each: Variant, device: SweptDevice, facts: SweepFacts) -> Row:
         _range(each.accuracy, 100, "%"),
         _range(each.after_us, 1e-3, "ms", 2),
         "–" if device.emulated else say.times(each.speedup.mean),
-        "–" if each.uniform is None else _range(each.uniform, 100, "%"),
+        f"{say.percent(each.unrefined.mean)} ({say.percent(None if each.uniform is None else each.uniform.mean)})",
     )
     return Row(each.budget, cells, each.front)
 
@@ -105,6 +105,10 @@ def _notes(facts: SweepFacts) -> Iterator[str]:
     yield (
         "The front is that of means over seeds: the best single run is best partly by luck, and choosing it by these "
         "test images would flatter it."
+    )
+    yield (
+        "Before fine-tuning, the network that was found stands beside uniform pruning (in brackets) under the same "
+        "budget with the same repair."
     )
     if all(len(each.seeds) < 3 for device in facts.devices for each in device.variants):
         yield "With fewer than three seeds the spread says little: neighbours on the front may change places."
