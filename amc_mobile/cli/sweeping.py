@@ -152,12 +152,12 @@ def resolve(
         check(override(config, {"profile.elsewhere": True}))
         table = tables.get(point.device, root / made / "table.json")
         configs[point.name] = override(config, {"profile.table": table})
-    jobs = plan.jobs(points, lambda point: _settles(configs[point.name]), list(tables))
+    jobs = plan.jobs(points, lambda point: _stages(configs[point.name]), list(tables))
     return Sweep(root, settings, points, jobs, configs, update, module)
 
 
-def _settles(config: RunConfig) -> bool:
-    return any(stage.name == "settle" for stage in pipeline.stages(config))
+def _stages(config: RunConfig) -> list[str]:
+    return [stage.name for stage in pipeline.stages(config)]
 
 
 def _tables(settings: SweepConfig, base: RunConfig, points: Sequence[Point]) -> dict[str, Path]:

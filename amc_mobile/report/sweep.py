@@ -38,6 +38,8 @@ class SweptRun:
     speedup: float  # original / pruned, as measured
     speedup_ci: tuple[float, float]  # 95 %
     macs_share: float
+    accuracy_int8: float | None
+    int8_us: float | None  # on the device's one clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Variant:
     speedup: Spread
     unrefined: Spread  # accuracy before fine-tuning
     uniform: Spread | None  # of uniform pruning under the same budget and repair, before fine-tuning
+    accuracy_int8: Spread | None
+    int8_us: Spread | None
     front: bool = False
 
 
@@ -159,6 +163,7 @@ def _device(name: str, entries: Sequence[dict[str, Any]]) -> SweptDevice:
 def _run(entry: dict[str, Any], reference_us: float) -> SweptRun:
     summary = entry["summary"]
     before_us, after_us = summary["latency_before_us"], summary["latency_after_us"]
+    int8_us = summary["latency_after_int8_us"]
     return SweptRun(
         **{key: entry[key] for key in ("name", "variant", "device", "agent", "seed")},
         budget=_budget(entry["limits"]),
@@ -171,6 +176,8 @@ def _run(entry: dict[str, Any], reference_us: float) -> SweptRun:
         speedup=before_us / after_us,
         speedup_ci=tuple(summary["speedup_ci"] or (0.0, 0.0)),
         macs_share=summary["macs_after"] / summary["macs_before"],
+        accuracy_int8=summary["accuracy_after_int8"],
+        int8_us=None if int8_us is None else reference_us * int8_us / before_us,
     )
 
 
@@ -188,7 +195,6 @@ def _grouped(runs: Iterable[SweptRun]) -> list[list[SweptRun]]:
 
 
 def _variant(runs: Sequence[SweptRun]) -> Variant:
-    uniform = [run.uniform for run in runs if run.uniform is not None]
     return Variant(
         name=runs[0].variant,
         budget=runs[0].budget,
@@ -198,12 +204,20 @@ def _variant(runs: Sequence[SweptRun]) -> Variant:
         after_us=_spread([run.after_us for run in runs]),
         speedup=_spread([run.speedup for run in runs]),
         unrefined=_spread([run.accuracy_unrefined for run in runs]),
-        uniform=_spread(uniform) if len(uniform) == len(runs) else None,
+        uniform=_spread_of_all([run.uniform for run in runs]),
+        accuracy_int8=_spread_of_all([run.accuracy_int8 for run in runs]),
+        int8_us=_spread_of_all([run.int8_us for run in runs]),
     )
 
 
 def _spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.mean(values), min(values), max(values))
+
+
+def _spread_of_all(values: Sequence[float | None]) -> Spread | None:
+    """The spread, None if one is unknown."""
+    known = [value for value in values if value is not None]
+    return _spread(known) if len(known) == len(values) else None
 
 
 def _with_front(variants: Iterable[Variant]) -> tuple[Variant, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -9,7 +10,8 @@ from matplotlib.axes import Axes
 from amc_mobile.report import drawing as ink
 from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
-from amc_mobile.report.sweep import SweptDevice
+from amc_mobile.report.labels import Label, Point, place
+from amc_mobile.report.sweep import SweptDevice, Variant
 
 _ROLES: Final = ("after", "purple", "green", "amber", "sky", "rose")  # of the agents
 
@@ -31,14 +33,22 @@ def draw_sweep(device: SweptDevice, number: int, metric: str) -> Picture:
         legend.append(LegendEntry("ring", "muted", "one seed; lines: least and largest"))
     legend += [LegendEntry("line", "ink", "Pareto front"), LegendEntry("hollow", "before", "original")]
     with canvas(280) as (figure, axes):
-        _draw(axes, device, roles)
+        front_line = _draw(axes, device, roles)
         axes.set_xlabel("latency (ms)")
         axes.set_ylabel(f"{metric.replace('top', 'top-')} on test images (%)")
+        labels = [Label(each.budget, (_place(each),), ink.MUTED, 9, optional=True) for each in front]
+        place(figure, axes, labels, [_place(each) for each in device.variants], [front_line])
         svg = to_svg(figure, name, title, text)
     return Picture(name, title, text, svg, tuple(legend))
 
 
-def _draw(axes: Axes, device: SweptDevice, roles: dict[str, str]) -> None:
+def _place(each: Variant) -> Point:
+    """The mean in milliseconds and percent."""
+    return each.after_us.mean / 1e3, 100 * each.accuracy.mean
+
+
+def _draw(axes: Axes, device: SweptDevice, roles: dict[str, str]) -> list[Point]:
+    """Draws everything but words; answers the corners of the front."""
     for run in device.runs:
         colour = ink.STAND_INS[roles[run.agent]]
         axes.plot(run.after_us / 1e3, 100 * run.accuracy, "o", ms=5, mfc="none", mec=colour, mew=1.0, alpha=0.7)
@@ -47,14 +57,13 @@ def _draw(axes: Axes, device: SweptDevice, roles: dict[str, str]) -> None:
         x, y = each.after_us, each.accuracy
         axes.plot([x.least / 1e3, x.most / 1e3], [100 * y.mean] * 2, color=colour, lw=1.2)
         axes.plot([x.mean / 1e3] * 2, [100 * y.least, 100 * y.most], color=colour, lw=1.2)
-        axes.plot(x.mean / 1e3, 100 * y.mean, "o", ms=8, color=colour, mec=ink.SURFACE, mew=1.2)
-        if each.front or len(roles) == 1:
-            place = (x.mean / 1e3, 100 * y.mean)
-            axes.annotate(each.budget, place, (5, -13), textcoords="offset points", color=ink.MUTED, fontsize=9)
-    steps = [(each.after_us.mean / 1e3, 100 * each.accuracy.mean) for each in device.variants if each.front]
-    right = max(device.before_us, *(run.after_us for run in device.runs)) / 1e3
-    axes.step(*zip(*steps, (right, steps[-1][1]), strict=True), where="post", color=ink.INK, lw=1.4, zorder=1)
+        axes.plot(*_place(each), "o", ms=8, color=colour, mec=ink.SURFACE, mew=1.2)
+    steps = [_place(each) for each in device.variants if each.front]
+    steps.append((max(device.before_us, *(run.after_us for run in device.runs)) / 1e3, steps[-1][1]))
+    corners = [steps[0], *(end for one, next_ in pairwise(steps) for end in ((next_[0], one[1]), next_))]
+    axes.plot(*zip(*corners, strict=True), color=ink.INK, lw=1.4, zorder=1)
     axes.plot(device.before_us / 1e3, 100 * device.accuracy_before.mean, "D", ms=8, mfc="none", mec=ink.BEFORE, mew=2.2)
     axes.margins(0.08)
     axes.ticklabel_format(useOffset=False)
     axes.locator_params(axis="x", nbins=6)
+    return corners

@@ -71,14 +71,14 @@ def _context(facts: SweepFacts) -> dict[str, Any]:
 def _heading(facts: SweepFacts) -> tuple[str, ...]:
     agent = ("Agent",) if facts.agents > 1 else ()
     accuracy = facts.metric.replace("top", "Top-")
-    return ("Budget", *agent, "Seeds", accuracy, "Latency", "Speed-up", "Before fine-tuning (uniform)")
+    return ("Budget", *agent, "Seeds", accuracy, "Latency", "Speed-up", "In int8", "Before fine-tuning (uniform)")
 
 
 def _rows(device: SweptDevice, facts: SweepFacts) -> list[Row]:
     """The original first, then every kind of run."""
     agent = ("",) if facts.agents > 1 else ()
     accuracy = _range(device.accuracy_before, 100, "%")
-    original = Row("original", (*agent, "", accuracy, say.ms(device.before_us), "", ""), front=False)
+    original = Row("original", (*agent, "", accuracy, say.ms(device.before_us), "", "", ""), front=False)
     return [original, *(_row(each, device, facts) for each in device.variants)]
 
 
@@ -89,9 +89,16 @@ def _row(each: Variant, device: SweptDevice, facts: SweepFacts) -> Row:
         _range(each.accuracy, 100, "%"),
         _range(each.after_us, 1e-3, "ms", 2),
         "–" if device.emulated else say.times(each.speedup.mean),
+        _in_int8(each),
         f"{say.percent(each.unrefined.mean)} ({say.percent(None if each.uniform is None else each.uniform.mean)})",
     )
     return Row(each.budget, cells, each.front)
+
+
+def _in_int8(each: Variant) -> str:
+    """Accuracy and time of the same network in int8, as far as they are known."""
+    accuracy = "–" if each.accuracy_int8 is None else say.percent(each.accuracy_int8.mean)
+    return accuracy if each.int8_us is None else f"{accuracy} in {say.ms(each.int8_us.mean)}"
 
 
 def _range(spread: Spread, scale: float, unit: str, digits: int = 1) -> str:

@@ -93,7 +93,7 @@ class RayFarm:
         self._room = room
         self._orders = orders
         self._tasks: dict[str, Any] = {}
-        self._attempt = ray.remote(max_retries=0, max_calls=1)(_on_node)
+        self._attempt = ray.remote(max_retries=0)(_on_node)
 
     def check_nodes(self, folder: Path) -> list[str]:
         """What is odd about nodes but does not hinder.
@@ -103,7 +103,7 @@ class RayFarm:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes, token = self._nodes(), secrets.token_hex(8)
-        mark = folder / f".seen-{token}"
+        mark = folder / f".seen-{token}.tmp"
         mark.write_text(token, encoding="utf-8")
         try:
             probe = self._ray.remote(num_cpus=0, max_retries=0)(_look)

@@ -8,7 +8,7 @@ Every job is some stages of one run folder. Stages that another folder finished 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,13 +17,9 @@ from amc_mobile.runs import file_name
 from amc_mobile.sweep.settings import SweepConfig, budget_name
 
 Step = Literal["original", "table", "search", "settle", "cut", "bench"]
-STAGES: dict[Step, tuple[str, ...]] = {
+SHARED_STAGES: dict[Step, tuple[str, ...]] = {
     "original": ("train", "graph", "calibrate"),
     "table": ("train", "graph", "profile"),
-    "search": ("train", "graph", "profile", "calibrate", "search"),
-    "settle": ("settle",),
-    "cut": ("prune", "finetune", "export", "evaluate"),
-    "bench": ("bench", "report"),
 }
 ON_DEVICE: tuple[Step, ...] = ("table", "settle", "bench")
 SHARED = "shared"  # the folder of what several runs use
@@ -55,6 +51,7 @@ class Job:
 
     folder: str
     step: Step
+    stages: tuple[str, ...]
     after: tuple[str, ...] = ()  # names of jobs
     reuse: tuple[str, ...] = ()  # folders of finished stages
     device: str = ""
@@ -63,11 +60,6 @@ class Job:
     def name(self) -> str:
         """Of the job, unique in a sweep."""
         return f"{self.folder} {self.step}"
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages of the run that it does."""
-        return STAGES[self.step]
 
 
 def grid(config: SweepConfig, device: str, budget: BudgetConfig, seed: int) -> tuple[Point, ...]:
@@ -91,33 +83,49 @@ def table_folder(device: str) -> str:
     return f"{SHARED}/table-{file_name(device)}"
 
 
-def jobs(points: Sequence[Point], settles: Callable[[Point], bool], measured: Collection[str] = ()) -> tuple[Job, ...]:
+def jobs(
+    points: Sequence[Point], stages: Callable[[Point], Sequence[str]], measured: Collection[str] = ()
+) -> tuple[Job, ...]:
     """The jobs of a grid in an order in which they could be done one by one.
 
-    `settles` says whether a run times its choice before it is cut; `measured` are devices whose table is there already.
+    `stages` are those of a run, in their order; `measured` are devices whose table is there already.
     """
     seeds = dict.fromkeys(point.seed for point in points)
     devices = [name for name in dict.fromkeys(point.device for point in points) if name not in measured]
     first = original_folder(next(iter(seeds), 0))
-    found = [Job(original_folder(seed), "original") for seed in seeds]
-    found += [Job(table_folder(name), "table", (f"{first} original",), (first,), name) for name in devices]
+    found = [Job(original_folder(seed), "original", SHARED_STAGES["original"]) for seed in seeds]
+    for name in devices:
+        after, reuse = (f"{first} original",), (first,)
+        found.append(Job(table_folder(name), "table", SHARED_STAGES["table"], after, reuse, name))
     for point in points:
-        found += _steps(point, settles(point), point.device in devices)
+        found += _of_one_run(point, steps(stages(point)), point.device in devices)
     return tuple(found)
 
 
-def _steps(point: Point, settle: bool, with_table: bool) -> Iterable[Job]:
+def steps(stages: Sequence[str]) -> dict[Step, tuple[str, ...]]:
+    """The stages of a run by the step that does them: all up to the search, settling, what is between, the rest.
+
+    >>> steps(("train", "profile", "search", "prune", "export", "bench", "report"))["cut"]
+    ('prune', 'export')
+    """
+    searched, timed = stages.index("search") + 1, stages.index("bench")
+    cut = tuple(stage for stage in stages[searched:timed] if stage != "settle")
+    settle = ("settle",) if "settle" in stages else ()
+    found: dict[Step, tuple[str, ...]] = {
+        "search": tuple(stages[:searched]),
+        "settle": settle,
+        "cut": cut,
+        "bench": tuple(stages[timed:]),
+    }
+    return {step: those for step, those in found.items() if those}
+
+
+def _of_one_run(point: Point, parts: Mapping[Step, tuple[str, ...]], with_table: bool) -> Iterable[Job]:
     """The jobs of one run, one after the other."""
     original, table = original_folder(point.seed), table_folder(point.device)
     after = (f"{original} original", *((f"{table} table",) if with_table else ()))
-    steps: tuple[Step, ...] = ("search", "settle", "cut", "bench") if settle else ("search", "cut", "bench")
-    for step in steps:
-        job = Job(
-            point.name,
-            step,
-            after,
-            reuse=(original,) if step == "search" else (),
-            device=point.device if step in ON_DEVICE else "",
-        )
+    for step, stages in parts.items():
+        reuse = (original,) if step == "search" else ()
+        job = Job(point.name, step, stages, after, reuse, point.device if step in ON_DEVICE else "")
         yield job
         after = (job.name,)

@@ -23,6 +23,8 @@ def test_seeds_are_one_variant_with_mean_and_range(tmp_path):
     assert variant.seeds == (0, 1, 2)
     assert variant.accuracy.mean == pytest.approx(0.97)
     assert (variant.accuracy.least, variant.accuracy.most) == (0.96, 0.98)
+    assert variant.accuracy_int8.mean == pytest.approx(0.968)
+    assert variant.int8_us.mean == 500.0
     assert variant.budget == "50\u00a0% latency"
 
 

@@ -11,6 +11,7 @@ from amc_mobile.sweep.estimate import left_s
 from amc_mobile.sweep.plan import grid, jobs
 from amc_mobile.sweep.settings import SweepConfig
 
+STAGES = ("train", "graph", "profile", "calibrate", "search", "settle", "prune", "export", "bench", "report")
 DONE = Ended(0, "done")
 
 
@@ -46,7 +47,7 @@ class MemoryFarm:
 
 def some_jobs(**settings):
     chosen = {"devices": ["a", "b"], "seeds": [0, 1]} | settings
-    return jobs(grid(SweepConfig.model_validate(chosen), "host", BudgetConfig(latency=0.5), 0), lambda _: True)
+    return jobs(grid(SweepConfig.model_validate(chosen), "host", BudgetConfig(latency=0.5), 0), lambda _: STAGES)
 
 
 def run(farm, board):
