@@ -21,6 +21,8 @@ from amc_mobile.sweep.drive import drive
 from amc_mobile.sweep.on_ray import SETTINGS, RayFarm, import_ray, resource, started
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from amc_mobile.cli.sweeping import Sweep
     from amc_mobile.sweep.plan import Job
 
@@ -73,13 +75,19 @@ def _failure(sweep: Sweep, board: Board) -> str:
     )
 
 
-def show_sweep(sweep: Sweep, as_json: bool) -> None:
+def report_sweep(root: Path, as_json: bool) -> None:
+    """Writes the page again, from the runs as they are now, and prints what came of them."""
+    write_sweep_report(root)
+    show_sweep(root, as_json)
+
+
+def show_sweep(root: Path, as_json: bool) -> None:
     """Prints what came of a sweep on stdout: for each device the front, and what failed."""
-    facts = gather_sweep(sweep.root)
+    facts = gather_sweep(root)
     if as_json:
         print_json(plain(facts))
     else:
-        print("\n".join(sweep_lines(facts, sweep.root)))
+        print("\n".join(sweep_lines(facts, root)))
 
 
 def show_plan(sweep: Sweep, as_json: bool) -> None:

@@ -89,6 +89,6 @@ def sweep(
     try:
         conduct(todo, address)
     except SweepError:
-        show_sweep(todo, json)
+        show_sweep(todo.root, json)
         raise
-    show_sweep(todo, json)
+    show_sweep(todo.root, json)

@@ -107,9 +107,14 @@ class SweepFacts:
     agents: int
 
 
+def is_sweep(root: Path) -> bool:
+    """Whether the folder holds a sweep."""
+    return (root / INDEX).is_file()
+
+
 def gather_sweep(root: Path) -> SweepFacts:
     """Reads sweep.json and the runs in it. Raises: RunFolderError if there is none, or a file is damaged."""
-    if not (root / INDEX).is_file():
+    if not is_sweep(root):
         raise RunFolderError(f"{root} holds no sweep: `amc sweep` makes one")
     index = read_json(root / INDEX)
     summaries = {run["name"]: _summary(root, run) for run in index["runs"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,36 +68,58 @@ def _context(facts: SweepFacts) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One figure of every kind of run, and of the original."""
+
+    heading: str
+    of: Callable[[Variant], str]
+    original: Callable[[SweptDevice], str] = lambda device: ""
+
+
+def _columns(facts: SweepFacts) -> list[_Column]:
+    """What there is to tell: nothing of agents, int8 and fine-tuning where all runs are alike in it."""
+    variants = [each for device in facts.devices for each in device.variants]
+    tuned = any(each.unrefined != each.accuracy for each in variants)
+    return [
+        *([_Column("Agent", lambda each: each.agent)] if facts.agents > 1 else []),
+        _Column("Seeds", lambda each: str(len(each.seeds))),
+        _Column(
+            facts.metric.replace("top", "Top-"),
+            lambda each: _range(each.accuracy, 100, "%"),
+            lambda device: _range(device.accuracy_before, 100, "%"),
+        ),
+        _Column("Latency", lambda each: _range(each.after_us, 1e-3, "ms", 2), lambda device: say.ms(device.before_us)),
+        _Column("Speed-up", lambda each: say.times(each.speedup.mean)),
+        *([_Column("In int8", _in_int8)] if any(each.accuracy_int8 or each.int8_us for each in variants) else []),
+        *([_Column("Not fine-tuned", lambda each: say.percent(each.unrefined.mean))] if tuned else []),
+        *([_Column("Uniform", lambda each: _mean(each.uniform))] if any(each.uniform for each in variants) else []),
+    ]
+
+
 def _heading(facts: SweepFacts) -> tuple[str, ...]:
-    agent = ("Agent",) if facts.agents > 1 else ()
-    accuracy = facts.metric.replace("top", "Top-")
-    return ("Budget", *agent, "Seeds", accuracy, "Latency", "Speed-up", "In int8", "Before fine-tuning (uniform)")
+    return ("Budget", *(column.heading for column in _columns(facts)))
 
 
 def _rows(device: SweptDevice, facts: SweepFacts) -> list[Row]:
-    """The original first, then every kind of run."""
-    agent = ("",) if facts.agents > 1 else ()
-    accuracy = _range(device.accuracy_before, 100, "%")
-    original = Row("original", (*agent, "", accuracy, say.ms(device.before_us), "", "", ""), front=False)
-    return [original, *(_row(each, device, facts) for each in device.variants)]
+    """The original first, then every kind of run. An emulated device claims no speed."""
+    columns = _columns(facts)
+    rows = [Row("original", tuple(column.original(device) for column in columns), front=False)]
+    for each in device.variants:
+        cells = tuple(
+            "–" if device.emulated and column.heading == "Speed-up" else column.of(each) for column in columns
+        )
+        rows.append(Row(each.budget, cells, each.front))
+    return rows
 
 
-def _row(each: Variant, device: SweptDevice, facts: SweepFacts) -> Row:
-    cells = (
-        *((each.agent,) if facts.agents > 1 else ()),
-        str(len(each.seeds)),
-        _range(each.accuracy, 100, "%"),
-        _range(each.after_us, 1e-3, "ms", 2),
-        "–" if device.emulated else say.times(each.speedup.mean),
-        _in_int8(each),
-        f"{say.percent(each.unrefined.mean)} ({say.percent(None if each.uniform is None else each.uniform.mean)})",
-    )
-    return Row(each.budget, cells, each.front)
+def _mean(spread: Spread | None) -> str:
+    return say.percent(None if spread is None else spread.mean)
 
 
 def _in_int8(each: Variant) -> str:
     """Accuracy and time of the same network in int8, as far as they are known."""
-    accuracy = "–" if each.accuracy_int8 is None else say.percent(each.accuracy_int8.mean)
+    accuracy = _mean(each.accuracy_int8)
     return accuracy if each.int8_us is None else f"{accuracy} in {say.ms(each.int8_us.mean)}"
 
 
@@ -114,8 +136,8 @@ def _notes(facts: SweepFacts) -> Iterator[str]:
         "test images would flatter it."
     )
     yield (
-        "Before fine-tuning, the network that was found stands beside uniform pruning (in brackets) under the same "
-        "budget with the same repair."
+        "Uniform is pruning by one ratio everywhere, under the same budget with the same repair, and never fine-tuned: "
+        "compare it with networks that are not fine-tuned either."
     )
     if all(len(each.seeds) < 3 for device in facts.devices for each in device.variants):
         yield "With fewer than three seeds the spread says little: neighbours on the front may change places."

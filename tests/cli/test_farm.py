@@ -127,7 +127,7 @@ def test_two_nodes_two_phones(farm, swept, amc, tiny, capsys):
     conduct(sweep, address)  # the same again: nothing is left to do
     assert "is complete" in capsys.readouterr().err
     assert attempts(sweep) == done
-    show_sweep(sweep, True)
+    show_sweep(sweep.root, True)
     assert '"front": true' in capsys.readouterr().out
 
 
