@@ -120,7 +120,7 @@ def _mean(spread: Spread | None) -> str:
 def _in_int8(each: Variant) -> str:
     """Accuracy and time of the same network in int8, as far as they are known."""
     accuracy = _mean(each.accuracy_int8)
-    return accuracy if each.int8_us is None else f"{accuracy} in {say.ms(each.int8_us.mean)}"
+    return accuracy if each.int8_us is None else f"{accuracy} in {each.int8_us.mean / 1e3:.2f}{say.NBSP}ms"
 
 
 def _range(spread: Spread, scale: float, unit: str, digits: int = 1) -> str:
