@@ -52,6 +52,9 @@ def test_the_table_shows_last_words_of_jobs_at_work_and_who_waits(sweep):
     assert rows[1].split() == ["shared/original-s0", "original", "train", "7/9,", "about", "3", "s", "left"]
     assert "waits for room on 10.0.0.7:5555" in rows[2]
     assert rows[3].strip() == "0 of 5 jobs done"
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    view(None, None)
+    assert "begins" in live.text
 
 
 def test_the_log_of_an_earlier_step_says_nothing_about_this_one(sweep):
