@@ -65,6 +65,10 @@ search: setup ## Search under a latency budget, on the table that `make profile`
 	    $(if $(TABLE),--table $(TABLE)) --latency $(LATENCY) --device $(DEVICE) \
 	    --out $(or $(RUN),runs/$(MODEL)-$(subst :,_,$(DEVICE))-$(LATENCY)) $(ARGS)
 
+.PHONY: sweep
+sweep: setup ## Many runs and one page with their Pareto front: [CONFIG=sweep.toml] [DATA=folder] ARGS='--dry-run'
+	$(AMC) sweep $(or $(CONFIG),configs/digits_sweep.toml) $(if $(DATA),--data $(DATA)) $(ARGS)
+
 .PHONY: bench
 bench: setup ## Original, pruned and int8 network on the device, and the report: RUN=runs/demo DEVICE=host|pixel|all
 	$(AMC) bench $(or $(RUN),runs/demo) --device $(DEVICE) $(ARGS)

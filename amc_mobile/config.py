@@ -455,8 +455,11 @@ def load(path: Path) -> RunConfig:
 
 def load_as(kind: type[Tree], path: Path) -> Tree:
     """Reads a TOML file as a tree of that kind. Raises: ConfigError, naming every wrong entry at once."""
+    tree = read_toml(path)
+    if "sweep" in tree:
+        raise ConfigError(f"{path} is of many runs: type `amc sweep {path}`")
     try:
-        return kind.model_validate(read_toml(path))
+        return kind.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
 

@@ -105,10 +105,16 @@ def export(
 def report(run: options.Run, json: options.Json = False) -> None:
     """Test on unseen images and write the report.
 
-    Writes accuracy.json, summary.json, report.html, report.md and report.json.
+    Writes accuracy.json, summary.json, report.html, report.md and report.json. Of a sweep's folder, its page.
     """
     from amc_mobile.cli.summary import show_summary
+    from amc_mobile.report.sweep import is_sweep
 
+    if is_sweep(run):
+        from amc_mobile.cli.farming import report_sweep
+
+        report_sweep(run, json)
+        return
     pipeline = open_pipeline(run)
     pipeline.require("bench")
     pipeline.run(("evaluate", "report"))
