@@ -39,6 +39,8 @@ def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
         tree["budget"] = {}
     if given.get("model.name", config.model.name) != config.model.name:
         tree["model"]["weights"] = None
+    if config.search.reward == configuration.default_reward(config.model.purpose):
+        del tree["search"]["reward"]  # it goes with the task
     for path, value in given.items():
         section, _, key = path.rpartition(".")
         (tree[section] if section else tree)[key] = value
