@@ -7,7 +7,7 @@ import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -43,7 +43,7 @@ class ModelConfig(_Section):
     """Which trained network."""
 
     name: str = Field("digits", description="a network's name, your own package.module:function, or FILE.onnx")
-    weights: Path | None = Field(None, description="state_dict file; none: train briefly (digits) or random weights")
+    weights: Path | None = Field(None, description="state_dict file; none: train as [train] says")
     mean: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
     std: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
     task: TaskName | None = Field(None, description="none: 'detection' for torchvision's detectors by name")
@@ -255,18 +255,79 @@ class PruneConfig(_Section):
     point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner of the search")
 
 
-class FinetuneConfig(_Section):
+class _Training(_Section):
+    """Stochastic gradient descent with momentum: what training and fine-tuning share."""
+
+    learning_rate: float = Field(0.01, gt=0, description="at its peak")
+    batch_size: int = Field(64, ge=1, description="of all processes together")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov's")
+    weight_decay: float = Field(1e-4, ge=0, description="of weights; biases and batch norms do not decay")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps in which the rate rises (Goyal et al. 2017); then a cosine"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that all classes get alike (Szegedy et al. 2016)"
+    )
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="moving average of the weights, which is what counts; after t steps at most (1 + t) / (10 + t); "
+        "0: none (Polyak and Juditsky 1992)",
+    )
+    shift: int = Field(2, ge=0, description="pixels by which training images are moved at random")
+    flip: bool = Field(False, description="mirror training images half of the time")
+    validation_images: int = Field(
+        0, ge=0, description="training images set aside; the epoch that is best on them counts; 0: the last epoch"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better validation accuracy; none: never"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the arithmetic; 'auto': bf16 (else fp16) on a GPU, fp32 on the CPU"
+    )
+    reestimate: int = Field(
+        0, ge=0, description="training images from which batch norms' statistics are taken anew at the end; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _patience_needs_a_judge(self) -> Self:
+        if self.patience is not None and self.validation_images == 0:
+            raise ValueError("patience needs validation_images: set some aside, for example 1000")
+        return self
+
+
+class TrainConfig(_Training):
+    """Training of the original from scratch, where no weights are given."""
+
+    epochs: int | None = Field(
+        None, ge=0, description="0: taken as it is built; none: the network's own recipe (digits), else 0"
+    )
+    learning_rate: float = Field(0.1, gt=0, description="at its peak")
+    batch_size: int = Field(128, ge=1, description="of all processes together")
+    weight_decay: float = Field(5e-4, ge=0, description="of weights; biases and batch norms do not decay")
+    warmup: float = Field(
+        0.2, ge=0, lt=1, description="share of the steps in which the rate rises (Goyal et al. 2017); then a cosine"
+    )
+
+
+class FinetuneConfig(_Training):
     """Training after the cut. epochs = 0 leaves the repaired network as it is."""
 
     epochs: int = Field(0, ge=0)
-    learning_rate: float = Field(0.01, gt=0)
-    batch_size: int = Field(64, ge=1)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that imitates the original")
+    distillation: float = Field(
+        0.5, ge=0, le=1, description="share of the loss that imitates the original (Hinton et al. 2015)"
+    )
     temperature: float = Field(2.0, gt=0, description="softens both answers before they are compared")
-    shift: int = Field(2, ge=0, description="pixels by which training images are moved at random")
-    flip: bool = Field(False, description="mirror training images half of the time")
+    batch_norm: Literal["auto", "train", "frozen"] = Field(
+        "auto",
+        description="'frozen': statistics stay; 'auto': frozen where they were never estimated, all variances being 1",
+    )
+
+
+_RECIPES = {  # of networks that are trained in seconds wherever they are asked for without weights
+    "digits": TrainConfig(epochs=12, learning_rate=0.05, batch_size=32, weight_decay=1e-4, ema=0.0)
+}
 
 
 class BenchConfig(_Section):
@@ -286,6 +347,7 @@ class RunConfig(_Section):
     seed: int = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
     device: DeviceConfig = DeviceConfig()
     profile: ProfileConfig = ProfileConfig()
     budget: BudgetConfig = BudgetConfig(latency=0.5)
@@ -328,6 +390,11 @@ class RunConfig(_Section):
         if self.search.protocol == "resource" and not self.budget.limits() and not self.budget.also:
             raise ValueError(f"budget: set at least one of {', '.join(BUDGET_METRICS)}")
         return self
+
+    @property
+    def training(self) -> TrainConfig:
+        """How the original is trained if no weights are given: as [train] says, else by the network's own recipe."""
+        return self.train if self.train.epochs is not None else _RECIPES.get(self.model.name, self.train)
 
     @property
     def needs_table(self) -> bool:

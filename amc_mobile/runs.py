@@ -28,6 +28,7 @@ class RunFolder:
         self.config = root / "config.toml"
         self.original_onnx = root / "original.onnx"
         self.original_weights = root / "original.pt"
+        self.training = root / "train.json"  # how the original was trained here: see train/history.py
         self.graph = root / "graph.json"
         self.table = root / "table.json"  # its rows stand beside it in table.csv
         self.gram = root / "gram.npz"
@@ -42,6 +43,7 @@ class RunFolder:
         self.why = root / "why.json"  # what each group's width costs and saves: see search/why.py
         self.policy = root / "policy.json"
         self.weights = root / "weights.pt"
+        self.finetuning = root / "finetune.json"  # as train.json, of the training after the cut
         self.model_onnx = root / "model.onnx"
         self.accuracy = root / "accuracy.json"
         self.comparison = root / "comparison.json"

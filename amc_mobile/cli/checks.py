@@ -46,12 +46,13 @@ def check_model_file(config: RunConfig) -> None:
 
 
 def check_trainable(config: RunConfig) -> None:
-    """Raises: ConfigError if a network without its PyTorch source is to be fine-tuned."""
-    if config.model.onnx and config.finetune.epochs > 0:
-        raise ConfigError(
-            f"{config.model.onnx} is an ONNX file and cannot be fine-tuned without its PyTorch source; set "
-            "finetune.epochs to 0, or give --model package.module:function"
-        )
+    """Raises: ConfigError if a network without its PyTorch source is to be trained or fine-tuned."""
+    for setting, epochs in (("finetune.epochs", config.finetune.epochs), ("train.epochs", config.train.epochs)):
+        if config.model.onnx and epochs:
+            raise ConfigError(
+                f"{config.model.onnx} is an ONNX file and cannot be trained without its PyTorch source; set "
+                f"{setting} to 0, or give --model package.module:function"
+            )
 
 
 def check_weights_file(weights: Path | None) -> None:

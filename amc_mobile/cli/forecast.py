@@ -51,6 +51,7 @@ def size(stage: str, config: RunConfig) -> str:
     return {
         "calibrate": f"{config.data.calibration_images} images",
         "finetune": f"{config.finetune.epochs} epochs",
+        "train": f"{config.training.epochs} epochs" if config.training.epochs and config.model.weights is None else "",
     }.get(stage, "")
 
 

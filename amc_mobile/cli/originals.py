@@ -24,21 +24,22 @@ if TYPE_CHECKING:
 
 PARITY = 1e-4  # largest difference of logits between PyTorch and ONNX Runtime, relative to the largest logit
 _PARITY_IMAGES = 8
-_DIGITS_EPOCHS = 12
 
 
 def train(session: Session, progress: Progress) -> None:
-    """original.pt: the weights given, or (digits only) a short training."""
+    """original.pt: the weights given, or trained from scratch as the settings say, then with train.json."""
     from amc_mobile.models.zoo import load_module
 
     config, folder = session.config, session.folder
     module = load_module(session.entry, config.model.weights)
     parts = session.splits  # wrong images are told now rather than after minutes of measuring
     if config.model.weights is None:
-        if session.entry.name == "digits":
-            module = _train_digits(session, module, parts.train, progress)
+        if config.training.epochs:
+            module = _trained(session, module, parts.train, progress)
         else:
-            note(f"no weights are given for {config.model.name}: it is taken as it is built")
+            note(f"no weights are given for {config.model.name}: it is taken as it is built (train.epochs trains it)")
+    elif config.train.epochs:
+        note(f"     train  the weights are given: {config.model.weights} is taken, nothing is trained")
     save_weights(folder.original_weights, module)
 
 
@@ -127,18 +128,17 @@ def note_parity(session: Session, which: str, difference: float) -> None:
     write_json(path, (read_json(path) if path.is_file() else {}) | {which: difference})
 
 
-def _train_digits(session: Session, module: nn.Module, split: Split, progress: Progress) -> nn.Module:
-    from amc_mobile.config import FinetuneConfig
+def _trained(session: Session, module: nn.Module, split: Split, progress: Progress) -> nn.Module:
+    from amc_mobile.train.batches import training_images
     from amc_mobile.train.fit import fit
 
-    settings = FinetuneConfig(epochs=_DIGITS_EPOCHS, learning_rate=0.05, batch_size=32, distillation=0.0)
     return fit(
         module,
-        split.tensors(session.preprocessing),
+        training_images(split, session.preprocessing),
         split.labels,
-        settings,
+        session.config.training,
         seed=session.config.seed,
-        teacher=None,
         progress=progress,
         checkpoint=session.folder.root / "train.partial",
+        record=session.folder.training,
     )

@@ -83,6 +83,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=(*_IMAGES, "finetune"),
             outputs=lambda folder: (folder.weights,) if config.model.onnx is None else (),
             checkpoints=lambda folder: (folder.root / "finetune.partial",),
+            extras=lambda folder: (folder.finetuning,),
         ),
         Stage(
             "export",
@@ -136,16 +137,17 @@ def _settling() -> Stage:
 
 def _from_module(config: RunConfig) -> tuple[Stage, ...]:
     """From a PyTorch network to its one ONNX graph."""
-    trained = ("data", "seed", "model.mean", "model.std") if config.model.weights is None else ()
+    trained = ("data", "seed", "model.mean", "model.std", "train") if config.model.weights is None else ()
     return (
         Stage(
             "train",
-            "load the weights, or train the digits network",
+            "train the network" if config.model.weights is None and config.training.epochs else "load the weights",
             originals.train,
             after=(),
             settings=("model.name", "model.weights", *trained),
             outputs=lambda folder: (folder.original_weights,),
             checkpoints=lambda folder: (folder.root / "train.partial",),
+            extras=lambda folder: (folder.training,),
         ),
         Stage(
             "graph",

@@ -21,6 +21,7 @@ def trained(
     `after_step` is called with the module after each step of the optimiser.
     """
     from amc_mobile.export.weights import freeze_unstored
+    from amc_mobile.train.batches import training_images
     from amc_mobile.train.fit import fit
 
     config = session.config
@@ -30,12 +31,13 @@ def trained(
     split = session.splits.train
     return fit(
         module,
-        split.tensors(session.preprocessing),
+        training_images(split, session.preprocessing),
         split.labels,
         config.finetune,
         seed=config.seed,
         teacher=session.original,
         progress=progress,
         checkpoint=session.folder.root / "finetune.partial",
+        record=session.folder.finetuning,
         after_step=after_step,
     )

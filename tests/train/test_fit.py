@@ -7,50 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from amc_mobile.config import FinetuneConfig
 from amc_mobile.errors import ConfigError, DataError
-from amc_mobile.train.fit import _augmented, _schedule, fit
-
-PLAIN = FinetuneConfig(epochs=4, learning_rate=0.05, batch_size=8, distillation=0.0, shift=0)
-
-
-class Tiny(nn.Module):
-    """A convolution, a batch norm, dropout and a linear layer for (N, 1, 8, 8): two classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6)
-        self.drop, self.fc = nn.Dropout(0.1), nn.Linear(6, 2)
-
-    def forward(self, x):
-        return self.fc(self.drop(torch.relu(self.norm(self.conv(x))).mean((2, 3))))
-
-
-def stripes(count=64):
-    """Images with vertical (0) or horizontal (1) stripes and a little noise."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, count)
-    images = generator.normal(0, 0.3, (count, 1, 8, 8)).astype(np.float32)
-    images[labels == 0] += np.tile([1.0, -1.0], 4).astype(np.float32)[None, None, None, :]
-    images[labels == 1] += np.tile([1.0, -1.0], 4).astype(np.float32)[None, None, :, None]
-    return images, labels
-
-
-IMAGES, LABELS = stripes()
-
-
-def accuracy(module):
-    with torch.inference_mode():
-        return float((module(torch.from_numpy(IMAGES)).argmax(1).numpy() == LABELS).mean())
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+from amc_mobile.train.fit import fit
+from tests.train.networks import IMAGES, LABELS, PLAIN, Tiny, accuracy, same
 
 
 def test_it_learns_and_says_how_far_it_is():
@@ -186,25 +147,3 @@ def test_what_cannot_go_on_says_so():
         ConfigError, match=r"training diverged in epoch 1: the loss is nan; lower finetune\.learning_rate"
     ):
         fit(Tiny(), broken, LABELS, PLAIN, seed=1)
-
-
-@given(st.integers(0, 3), st.booleans(), st.integers(0, 9))
-def test_augmented_images_are_moved_or_mirrored_ones(shift, flip, seed):
-    images = torch.arange(2 * 36, dtype=torch.float32).reshape(2, 1, 6, 6)
-    torch.manual_seed(seed)
-    answer = _augmented(images, FinetuneConfig(shift=shift, flip=flip))
-    padded = nn.functional.pad(images, [shift] * 4, mode="replicate")
-    size = range(2 * shift + 1)
-    for index in range(2):
-        moved = [padded[index, :, top : top + 6, left : left + 6] for top in size for left in size]
-        choices = moved + [choice.flip(-1) for choice in moved if flip]
-        assert any(torch.equal(answer[index], choice) for choice in choices)
-
-
-def test_the_learning_rate_rises_and_falls():
-    values = [_schedule(step / 100) for step in range(100)]
-    peak = values.index(max(values))
-    assert values[peak] == 1
-    assert values[: peak + 1] == sorted(values[: peak + 1])
-    assert values[peak:] == sorted(values[peak:], reverse=True)
-    assert 0 < values[-1] < 0.01
