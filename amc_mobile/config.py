@@ -48,7 +48,9 @@ class ModelConfig(_Section):
     std: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
     task: TaskName | None = Field(None, description="none: 'detection' for torchvision's detectors by name")
     classes: int | None = Field(None, ge=1, description="of a detector, without the background; none: as published")
-    image_size: int | None = Field(None, ge=32, description="height and width that a detector reads; none: as published")
+    image_size: int | None = Field(
+        None, ge=32, description="height and width that a detector reads; none: as published"
+    )
     skip: list[str] = Field([], description="layers that keep all their channels, in and out; `amc graph` names them")
 
     @property

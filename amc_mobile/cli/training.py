@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
     from amc_mobile.cli.session import Session
+    from amc_mobile.config import FinetuneConfig, TrainConfig
     from amc_mobile.device.protocol import Progress
 
 
@@ -21,23 +23,53 @@ def trained(
     `after_step` is called with the module after each step of the optimiser.
     """
     from amc_mobile.export.weights import freeze_unstored
-    from amc_mobile.train.batches import training_images
-    from amc_mobile.train.fit import fit
 
-    config = session.config
+    config, folder = session.config, session.folder
     if config.finetune.epochs == 0:
         return module
     freeze_unstored(module, session.original_onnx)
-    split = session.splits.train
+    files = folder.root / "finetune.partial", folder.finetuning
+    return _fit(session, module, config.finetune, progress, *files, session.original, after_step)
+
+
+def from_scratch(session: Session, module: nn.Module, progress: Progress) -> nn.Module:
+    """The original after the epochs that [train] says."""
+    files = session.folder.root / "train.partial", session.folder.training
+    return _fit(session, module, session.config.training, progress, *files)
+
+
+def _fit(
+    session: Session,
+    module: nn.Module,
+    settings: TrainConfig | FinetuneConfig,
+    progress: Progress,
+    checkpoint: Path,
+    record: Path,
+    teacher: nn.Module | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
+    """Trains for what the network is for. A detector learns from boxes alone, without a teacher."""
+    from amc_mobile.train.batches import training_images
+
+    split, seed = session.splits.train, session.config.seed
+    images = training_images(split, session.preprocessing)
+    if session.entry.task == "detection":
+        from amc_mobile.train.detector import fit_detector
+
+        return fit_detector(
+            module, images, split.labels, settings, seed=seed, progress=progress, checkpoint=checkpoint, record=record
+        )
+    from amc_mobile.train.fit import fit
+
     return fit(
         module,
-        training_images(split, session.preprocessing),
+        images,
         split.labels,
-        config.finetune,
-        seed=config.seed,
-        teacher=session.original,
+        settings,
+        seed=seed,
+        teacher=teacher,
         progress=progress,
-        checkpoint=session.folder.root / "finetune.partial",
-        record=session.folder.finetuning,
+        checkpoint=checkpoint,
+        record=record,
         after_step=after_step,
     )

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
     from amc_mobile.models.detectors import Detection
 
+Target = dict[str, "torch.Tensor"]
+
 MOST = 100  # detections of an image that count, the most certain ones
 _INSTALL = "pip install 'amc-mobile[detection]'"
 
 
-def targets(labels: NDArray[np.object_], size: int) -> list[dict[str, torch.Tensor]]:
+def targets(labels: NDArray[np.object_], size: int) -> list[Target]:
     """What pictures show, as torchvision and torchmetrics want it: boxes in pixels, classes from 1, crowds."""
     import torch
 
@@ -33,7 +35,7 @@ def targets(labels: NDArray[np.object_], size: int) -> list[dict[str, torch.Tens
     ]
 
 
-def average_precision(found: Sequence[Detection], wanted: Sequence[dict[str, torch.Tensor]]) -> tuple[float, float]:
+def average_precision(found: Sequence[Detection], wanted: Sequence[Target]) -> tuple[float, float]:
     """(mAP over overlaps of 0.5 to 0.95, mAP at 0.5), in [0, 1]; 0 where there is nothing to find.
 
     Raises: ConfigError if torchmetrics or what counts for it is not installed.

@@ -73,7 +73,9 @@ def _objects(part: Mapping[str, Sequence[Any]], numbers: Mapping[int, int], path
         entries, width, height = by_image[image["id"]], image["width"], image["height"]
         try:
             corners = [(x, y, x + w, y + h) for x, y, w, h in (entry["bbox"] for entry in entries)]
-            boxes = [(left / width, top / height, right / width, bottom / height) for left, top, right, bottom in corners]
+            boxes = [
+                (left / width, top / height, right / width, bottom / height) for left, top, right, bottom in corners
+            ]
             classes = [numbers[int(entry["category_id"])] for entry in entries]
             crowds = [bool(entry.get("iscrowd", 0)) for entry in entries]
             found.append(Objects.of(boxes, classes, crowds))

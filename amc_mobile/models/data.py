@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,16 @@ from amc_mobile.models.torchvision_data import read_cifar10, read_image_folder
 from amc_mobile.models.voc import read_voc
 from amc_mobile.types import TaskName
 
-_FORMS = (
-    "'digits', cifar10:DIR, imagefolder:DIR, or a .npz or .zip file; for detection 'shapes', coco:DIR or voc:DIR"
-)
+_FORMS = "'digits', cifar10:DIR, imagefolder:DIR, or a .npz or .zip file; for detection 'shapes', coco:DIR or voc:DIR"
+
+_BUILT_IN: Mapping[str, Callable[[], Source]] = {"digits": read_digits, "shapes": read_shapes}
+_FOLDERS: Mapping[str, Callable[[Path], Source]] = {
+    "cifar10": read_cifar10,
+    "imagefolder": read_image_folder,
+    "coco": read_coco,
+    "voc": read_voc,
+}
+_FILES: Mapping[str, Callable[[Path], Source]] = {".npz": read_arrays, ".zip": read_archive}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +117,10 @@ def _class_count(labels: np.ndarray, spec: str) -> int:
 def _reader(spec: str) -> Callable[[], Source]:
     kind, _, folder = spec.partition(":")
     suffix = Path(spec).suffix.lower()
-    if spec == "digits":
-        return read_digits
-    if spec == "shapes":
-        return read_shapes
-    if kind == "coco" and folder:
-        return lambda: read_coco(Path(folder))
-    if kind == "voc" and folder:
-        return lambda: read_voc(Path(folder))
-    if kind == "cifar10" and folder:
-        return lambda: read_cifar10(Path(folder))
-    if kind == "imagefolder" and folder:
-        return lambda: read_image_folder(Path(folder))
-    if suffix == ".npz":
-        return lambda: read_arrays(Path(spec))
-    if suffix == ".zip":
-        return lambda: read_archive(Path(spec))
+    if spec in _BUILT_IN:
+        return _BUILT_IN[spec]
+    if kind in _FOLDERS and folder:
+        return lambda: _FOLDERS[kind](Path(folder))
+    if suffix in _FILES:
+        return lambda: _FILES[suffix](Path(spec))
     raise DataError(f"unknown data {spec!r}; give {_FORMS}")

@@ -24,6 +24,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
+from torchvision.ops import box_iou
 
 from amc_mobile.errors import ConfigError
 
@@ -54,16 +55,27 @@ class _Whole(nn.Module):
     """The forward of both kinds: a tensor is answered raw, a list as torchvision answers it."""
 
     transform: Any
+    backbone: Any
 
     def forward(self, images: Any, targets: Any = None) -> Any:
-        """Raw answers to images (N, 3, H, W), or torchvision's answer to a list of images and their targets."""
-        if isinstance(images, torch.Tensor):
-            return self.answers(images)
-        return super().forward(images, targets)  # type: ignore[misc]
+        """Raw answers to images (N, 3, H, W), normalised; with targets, torchvision's losses by name.
+
+        For a list of images: torchvision's own answer.
+        """
+        if not isinstance(images, torch.Tensor):
+            return super().forward(images, targets)
+        return self.answers(images) if targets is None else self.losses(images, targets)
 
     @abstractmethod
     def answers(self, images: torch.Tensor) -> torch.Tensor:
         """What the heads say, in one tensor."""
+
+    @abstractmethod
+    def losses(self, images: torch.Tensor, targets: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Torchvision's losses; targets have boxes in pixels of these images, and labels from 1."""
+
+    def _sized(self, images: torch.Tensor) -> ImageList:
+        return ImageList(images, [(self.size, self.size)] * len(images))
 
     @property
     def size(self) -> int:
@@ -87,13 +99,32 @@ class _Whole(nn.Module):
         return found
 
 
-class OnePass(_Whole, SSD):
+class OnePass(_Whole, SSD):  # type: ignore[misc]
     """SSD and SSDLite. Raw answers are (N, anchors, classes + 1 + 4): logits, the background's first, then offsets."""
+
+    head: Any
+    anchor_generator: Any
+    proposal_matcher: Any
+    compute_loss: Any
+    postprocess_detections: Any
 
     def answers(self, images: torch.Tensor) -> torch.Tensor:
         """See the class."""
         heads = self.head(list(self.backbone(images).values()))
         return torch.cat([heads["cls_logits"], heads["bbox_regression"]], dim=2)
+
+    def losses(self, images: torch.Tensor, targets: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """See _Whole."""
+        maps = list(self.backbone(images).values())
+        heads, anchors = self.head(maps), self.anchor_generator(self._sized(images), maps)
+        matched = [
+            self.proposal_matcher(box_iou(target["boxes"], boxes))
+            if len(target["boxes"])
+            else torch.full((len(boxes),), -1, device=boxes.device)
+            for target, boxes in zip(targets, anchors, strict=True)
+        ]
+        found: dict[str, torch.Tensor] = self.compute_loss(targets, heads, anchors, matched)
+        return found
 
     def detections(self, answers: torch.Tensor) -> list[Detection]:
         """See Detector."""
@@ -116,17 +147,27 @@ class OnePass(_Whole, SSD):
         return _shared_out(surprise, _moved(reference[..., -4:], answers[..., -4:]), *seen)
 
 
-class TwoPass(_Whole, FasterRCNN):
+class TwoPass(_Whole, FasterRCNN):  # type: ignore[misc]
     """Faster R-CNN up to the proposals. Raw answers are (N, all of it): feature maps, objectness, offsets, flattened.
 
     The heads of the second pass (RoI heads) read the feature maps and stay as they are: `detections` runs them.
     """
+
+    rpn: Any
+    roi_heads: Any
 
     def answers(self, images: torch.Tensor) -> torch.Tensor:
         """See the class."""
         maps = list(self.backbone(images).values())
         objectness, offsets = self.rpn.head(maps)
         return torch.cat([each.flatten(1) for each in (*maps, *objectness, *offsets)], dim=1)
+
+    def losses(self, images: torch.Tensor, targets: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """See _Whole."""
+        sized, maps = self._sized(images), self.backbone(images)
+        proposals, first = self.rpn(sized, maps, targets)
+        _, second = self.roi_heads(maps, proposals, sized.image_sizes, targets)
+        return {**first, **second}
 
     def detections(self, answers: torch.Tensor) -> list[Detection]:
         """See Detector."""
@@ -160,7 +201,7 @@ class TwoPass(_Whole, FasterRCNN):
         each = self.rpn.anchor_generator.num_anchors_per_location()
         wide = [*shapes, *((n, *shape[1:]) for n, shape in zip(each, shapes, strict=True))]
         wide += [(4 * n, *shape[1:]) for n, shape in zip(each, shapes, strict=True)]
-        flat = answers.split([math.prod(shape) for shape in wide], dim=1)
+        flat = torch.split(answers, [math.prod(shape) for shape in wide], dim=1)
         parts = [piece.reshape(len(answers), *shape) for piece, shape in zip(flat, wide, strict=True)]
         levels = len(shapes)
         return parts[:levels], parts[levels : 2 * levels], parts[2 * levels :]

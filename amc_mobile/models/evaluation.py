@@ -110,7 +110,7 @@ class BatchEvaluator(ABC):
                 return take(answers)
 
     def _exactly(self, model: onnx.ModelProto, order: Places, batch: int) -> Generator[Images]:
-        """Answers to the images in `order`, batch by batch; the last batch is filled up, and what that adds left out."""
+        """Answers to the images in `order`, batch by batch; what fills up the last batch is left out."""
         full = np.pad(order, (0, -len(order) % batch), mode="edge").reshape(-1, batch)
         left = len(order)
         with closing(self._answers(model, list(full))) as answers:

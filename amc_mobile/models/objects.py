@@ -23,9 +23,7 @@ class Objects:
     ignored: NDArray[np.bool_]
 
     @staticmethod
-    def of(
-        boxes: Sequence[Sequence[float]], classes: Sequence[int], ignored: Sequence[bool] | None = None
-    ) -> Objects:
+    def of(boxes: Sequence[Sequence[float]], classes: Sequence[int], ignored: Sequence[bool] | None = None) -> Objects:
         """From plain lists; boxes are cut at the picture's edges, and those without any area left out."""
         shares = np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0.0, 1.0)
         whole = (shares[:, 2] > shares[:, 0]) & (shares[:, 3] > shares[:, 1])

@@ -17,8 +17,8 @@ _C4 = 9  # of the backbone's blocks: the first one at a 32nd of the image's size
 def ssdlite_mobilenet_v3_small(num_classes: int, size: int) -> nn.Module:
     """A new detector for square images of `size` pixels; `num_classes` counts the background too.
 
-    As torchvision's SSDLite320 on MobileNet-V3-Large (Howard et al., ICCV 2019, section 6.3), with the smaller backbone,
-    half the channels in the extra layers, and its own initialisation: no pretrained weights are needed.
+    As torchvision's SSDLite320 on MobileNet-V3-Large (Howard et al., ICCV 2019, section 6.3), with the smaller
+    backbone, half the channels in the extra layers, and boxes of three shapes at each place.
     """
     norm = partial(nn.BatchNorm2d, eps=1e-3)
     blocks = mobilenet_v3_small(weights=None, norm_layer=norm, reduced_tail=True).features
@@ -27,7 +27,7 @@ def ssdlite_mobilenet_v3_small(num_classes: int, size: int) -> nn.Module:
     widths += [block[-1].out_channels for block in backbone.extra]
     boxes = DefaultBoxGenerator([[2] for _ in range(_MAPS)], min_ratio=0.2, max_ratio=0.95)
     head = SSDLiteHead(widths, boxes.num_anchors_per_location(), num_classes, norm)
-    return SSD(
+    detector: nn.Module = SSD(
         backbone,
         boxes,
         (size, size),
@@ -40,3 +40,4 @@ def ssdlite_mobilenet_v3_small(num_classes: int, size: int) -> nn.Module:
         detections_per_img=100,
         topk_candidates=100,
     )
+    return detector

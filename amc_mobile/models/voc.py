@@ -11,9 +11,9 @@ from amc_mobile.models.objects import Objects, as_labels
 from amc_mobile.models.pictures import FilePictures
 from amc_mobile.models.readers import Source
 
-CLASSES = tuple(
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
-    "sofa train tvmonitor".split()
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 _LAYOUT = "a VOC folder holds Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/trainval.txt"
 _TRAIN, _TEST = ("trainval", "train"), ("test", "val")
@@ -31,9 +31,9 @@ def read_voc(folder: Path) -> Source:
     """
     train, test = [], []
     for year in _years(folder):
-        names = _listed(year, _TRAIN) or sorted(path.stem for path in (year / "Annotations").glob("*.xml"))
-        aside = [name for name in _listed(year, _TEST) if name not in set(names)]
-        train += [(year, name) for name in names]
+        learnt = _listed(year, _TRAIN) or sorted(path.stem for path in (year / "Annotations").glob("*.xml"))
+        aside = [name for name in _listed(year, _TEST) if name not in set(learnt)]
+        train += [(year, name) for name in learnt]
         test += [(year, name) for name in aside]
     pictures = [*train, *test]
     found = [_annotation(year / "Annotations" / f"{name}.xml") for year, name in pictures]
@@ -41,7 +41,9 @@ def read_voc(folder: Path) -> Source:
     names = CLASSES if present <= set(CLASSES) else tuple(sorted(present))
     numbers = {name: number for number, name in enumerate(names)}
     labels = [
-        Objects.of([box for _, box, _ in objects], [numbers[name] for name, _, _ in objects], [d for _, _, d in objects])
+        Objects.of(
+            [box for _, box, _ in objects], [numbers[name] for name, _, _ in objects], [d for _, _, d in objects]
+        )
         for objects in found
     ]
     paths = [_picture(year, name) for year, name in pictures]

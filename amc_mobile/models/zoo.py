@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -157,11 +158,9 @@ def _detector_entry(name: str, classes: int | None, image_size: int | None) -> M
     return _detects(name, build, size, answered, drawn)
 
 
-def _detects(
-    name: str, build: Callable[[], nn.Module], size: int, classes: int, module: nn.Module
-) -> ModelEntry:
+def _detects(name: str, build: Callable[[], nn.Module], size: int, classes: int, module: nn.Module) -> ModelEntry:
     """A detector's images are squeezed into its square and normalised as it does itself."""
-    transform = module.transform
+    transform: Any = module.transform
     mean, std = (tuple(float(value) for value in values) for values in (transform.image_mean, transform.image_std))
     preprocessing = Preprocessing(resize=size, crop=size, mean=mean, std=std, stretch=True)
     return ModelEntry(name, build, preprocessing.shape(), classes, preprocessing, "detection")

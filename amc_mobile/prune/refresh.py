@@ -80,8 +80,8 @@ def refresh(
         points_per_image: sampled output positions of a layer per image.
         ridge: the pull towards the weights of before, relative to the mean diagonal of the inputs' moments. Each layer
             is also tried with a stronger one.
-        distance: of two networks' answers, for what they are for; None: the mean KL divergence KL(original || pruned) of
-            logits (N, classes), in nats, and the squared error of any other answer.
+        distance: of two networks' answers, for what they are for; None: the mean KL divergence KL(original || pruned)
+            of logits (N, classes), in nats, and the squared error of any other answer.
 
     Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are. So does
     everything with fewer than four images.

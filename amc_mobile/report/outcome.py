@@ -10,32 +10,37 @@ from typing import Literal
 from amc_mobile.cost import formulas
 from amc_mobile.cost.price import price
 from amc_mobile.report.sources import Accuracy, Sources, Tested
-from amc_mobile.types import Budget, Comparison, Measurement, Metric, Policy
+from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Comparison, Measurement, Metric, Policy
 
 Standing = Literal["held", "exceeded", "predicted", "emulated"]
 
 
 @dataclass(frozen=True, slots=True)
 class TestedRow:
-    """One network on the test images; `top1_error` and `top5_error` are standard errors, sqrt(p (1 - p) / n)."""
+    """One network on the test images; `top1_error` and `top5_error` are standard errors, sqrt(p (1 - p) / n).
+
+    A detector has `map` and `map50` instead, which are no shares of images and have no such error.
+    """
 
     label: str
-    top1: float
-    top1_error: float
+    top1: float | None
+    top1_error: float | None
     top5: float | None
     top5_error: float | None
+    map: float | None = None
+    map50: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyFacts:
     """Accuracy on images that the search never saw; `before` and `after` are in the run's own metric."""
 
-    metric: str  # "top1" | "top5"
+    metric: AccuracyName
     images: int
     search_images: int | None
     before: float
     after: float | None
-    before_error: float
+    before_error: float | None
     after_error: float | None
     finetuned: bool
     uniform: float | None
@@ -124,23 +129,29 @@ def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
         search_images=accuracy.search_images,
         before=before or 0.0,
         after=after,
-        before_error=standard_error(before or 0.0, images),
-        after_error=None if after is None else standard_error(after, images),
+        before_error=_error(before, accuracy.metric, images),
+        after_error=_error(after, accuracy.metric, images),
         finetuned=accuracy.finetuned is not None,
         uniform=_in_metric(accuracy.uniform, accuracy.metric),
         rows=tuple(_tested_row(label, tested, images) for label, tested in labelled if tested is not None),
     )
 
 
-def _in_metric(tested: Tested | None, metric: str) -> float | None:
+def _in_metric(tested: Tested | None, metric: AccuracyName) -> float | None:
     if tested is None:
         return None
-    return tested.top5 if metric == "top5" and tested.top5 is not None else tested.top1
+    found: float | None = getattr(tested, metric)
+    return tested.top1 if found is None else found
+
+
+def _error(share: float | None, metric: AccuracyName, images: int) -> float | None:
+    """Its standard error, if it is a share of images."""
+    return None if share is None or metric in ACCURACIES["detection"] else standard_error(share, images)
 
 
 def _tested_row(label: str, tested: Tested, images: int) -> TestedRow:
-    top5_error = None if tested.top5 is None else standard_error(tested.top5, images)
-    return TestedRow(label, tested.top1, standard_error(tested.top1, images), tested.top5, top5_error)
+    errors = _error(tested.top1, "top1", images), _error(tested.top5, "top5", images)
+    return TestedRow(label, tested.top1, errors[0], tested.top5, errors[1], tested.map, tested.map50)
 
 
 def speed_facts(comparison: Comparison | None) -> SpeedFacts | None:

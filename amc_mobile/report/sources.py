@@ -16,17 +16,19 @@ from amc_mobile.errors import ConfigError, RunFolderError
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
-from amc_mobile.types import Comparison, NetworkGraph, SearchResult, Trial
+from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, SearchResult, Trial
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What one network scored on the test images. Fractions in [0, 1]."""
+    """What one network scored on the test images. Fractions in [0, 1]; a detector has the last two only."""
 
-    top1: float
+    top1: float | None = None
     top5: float | None = None
+    map: float | None = None
+    map50: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Accuracy:
     uniform: Tested | None = None
     test_images: int = 0
     search_images: int | None = None
-    metric: str = "top1"
+    metric: AccuracyName = "top1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,16 @@ def _speed_change(speed: SpeedFacts) -> str:
 
 
 def _accuracy_row(accuracy: AccuracyFacts) -> KeyRow:
-    name = f"{accuracy.metric.replace('top', 'Top-')} accuracy"
-    before = f"{say.percent(accuracy.before)} ±{say.bare_percent(accuracy.before_error)}"
+    name = say.heading(say.ACCURACY_NAMES[accuracy.metric]) + (" accuracy" if accuracy.before_error is not None else "")
+    before = _with_error(accuracy.before, accuracy.before_error)
     if accuracy.after is None:
         return KeyRow(name, before, "–", "–")
-    after = f"{say.percent(accuracy.after)} ±{say.bare_percent(accuracy.after_error or 0.0)}"
+    after = _with_error(accuracy.after, accuracy.after_error)
     return KeyRow(name, before, after, say.points(accuracy.after - accuracy.before))
+
+
+def _with_error(share: float, error: float | None) -> str:
+    return say.percent(share) + ("" if error is None else f" ±{say.bare_percent(error)}")
 
 
 def _count_row(name: str, before: int, after: int | None) -> KeyRow:
@@ -84,7 +88,8 @@ def key_caption(facts: Facts) -> str:
             f"Latency: median of {len(facts.speed.pruned)} interleaved rounds, speed-up with its 95 % interval"
         )
     if facts.accuracy is not None:
-        parts.append(f"accuracy: {facts.accuracy.images:,} test images, ± one standard error")
+        spread = "" if facts.accuracy.before_error is None else ", ± one standard error"
+        parts.append(f"accuracy: {facts.accuracy.images:,} test images{spread}")
     return "; ".join(parts) or "Counted by formula; nothing measured yet"
 
 

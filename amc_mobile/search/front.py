@@ -21,7 +21,7 @@ PriceOf = Callable[[Cost], float]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One trial of the front. `accuracy` is what the reward is about: one of the task's, or minus the divergence (nats).
+    """One trial of the front. `accuracy` is what the reward is about: a share, or minus the divergence (nats).
 
     `top1` is None for a detector.
     """

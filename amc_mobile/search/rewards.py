@@ -1,8 +1,8 @@
 """What the agent is paid: one number for the score of a pruned network, always higher for a better one.
 
 Top-1 and top-5 are the paper's R_err = -error (He et al. 2018, sec. 3.4); the budget is held by the walls, not by the
-reward. For a detector, `map` and `map50` are the same of its mean average precision. `kl` is minus the divergence from the original network's outputs: smoother than the accuracy of a few hundred
-images, and it needs no labels.
+reward. For a detector, `map` and `map50` are the same of its mean average precision. `kl` is minus the divergence from
+the original network's outputs: smoother than the accuracy of a few hundred images, and it needs no labels.
 """
 
 from __future__ import annotations
