@@ -46,6 +46,7 @@ class RunFolder:
         self.finetuning = root / "finetune.json"  # as train.json, of the training after the cut
         self.model_onnx = root / "model.onnx"
         self.accuracy = root / "accuracy.json"
+        self.detections = root / "detections.json"  # test pictures with boxes: see report/examples.py
         self.comparison = root / "comparison.json"
         self.summary = root / "summary.json"
         self.report = root / "report.html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from amc_mobile.cli.showing import show_examples
 from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import ACCURACIES, Policy, Score
 
@@ -39,6 +40,8 @@ def evaluate(session: Session, progress: Progress) -> None:
     for done, (name, network) in enumerate(networks.items()):
         progress(done, len(networks), name)
         scores[name] = _shares(evaluator.score(network()))
+    if session.entry.task == "detection":
+        show_examples(session, session.original_onnx, read_onnx(folder.model_onnx))
     write_json(
         folder.accuracy,
         {

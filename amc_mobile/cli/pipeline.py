@@ -101,6 +101,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             after=("export",),
             settings=_IMAGES,
             outputs=lambda folder: (folder.accuracy,),
+            extras=lambda folder: (folder.detections,),
         ),
         Stage(
             "bench",

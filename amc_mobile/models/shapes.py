@@ -23,8 +23,8 @@ CLASSES = ("circle", "square", "triangle")
 _IMAGES = 2400
 _SIDE = 128  # pixels
 _SEED = 6
-_MOST = 5  # shapes in a picture
-_SMALLEST, _LARGEST = 0.18, 0.5  # of the side: the diameter of a shape's circle
+_MOST = 4  # shapes in a picture
+_SMALLEST, _LARGEST = 0.25, 0.55  # of the side: the diameter of a shape's circle
 _OVERLAP = 0.15  # of the smaller of two boxes
 _TRIES = 20
 _CONTRAST = 60  # of a shape's colour against the ground's mean, summed over the channels
@@ -73,7 +73,7 @@ class ShapePictures:
 
 
 def read_shapes() -> Source:
-    """2400 pictures of 128x128 pixels with one to five shapes each."""
+    """2400 pictures of 128x128 pixels with one to four shapes each."""
     side = float(_SIDE)
     found = []
     for index in range(_IMAGES):

@@ -13,6 +13,7 @@ from amc_mobile import config as settings
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.report.examples import Examples
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
@@ -74,6 +75,7 @@ class Sources:
     reasons: Reasons | None
     settled: Settled | None
     summary: Summary
+    examples: Examples | None = None
     elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
     damaged: tuple[str, ...] = ()  # why some of these are not there
     shipped_sha256: str = ""  # of model.onnx
@@ -106,6 +108,7 @@ def read_sources(folder: RunFolder) -> Sources:
         reasons=_optional(folder.why, Reasons),
         settled=_optional(folder.settled, Settled),
         summary=_summary(folder.summary),
+        examples=_optional(folder.detections, Examples),
         elsewhere=elsewhere,
         damaged=damaged,
         shipped_sha256=folder.model_sha256() if elsewhere else "",
