@@ -7,13 +7,13 @@ import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from amc_mobile.amounts import Amount, parse
 from amc_mobile.errors import ConfigError
-from amc_mobile.types import ACCURACIES, Metric, Precision, RewardName, TaskName
+from amc_mobile.types import ACCURACIES, Metric, Precision, RangeMethod, RewardName, TaskName
 
 AgentName = Literal[
     "auto",
@@ -332,6 +332,20 @@ _RECIPES = {  # of networks that are trained in seconds wherever they are asked 
 }
 
 
+class Int8Config(_Section):
+    """The networks in int8: static QDQ, weights per channel, ranges of activations from calibration images."""
+
+    enabled: bool = Field(
+        True, description="quantise original and pruned network, test both, and time them where the device runs fp32"
+    )
+    method: RangeMethod = Field(
+        "mse",
+        description="range of a tensor: 'minmax': all of it; 'percentile': without the outermost values; 'mse': that "
+        "with the least squared error of rounding and clipping",
+    )
+    calibration_images: int = Field(100, ge=1, description="of data.calibration_images, at most all of them")
+
+
 class BenchConfig(_Section):
     """Original against pruned on the device."""
 
@@ -339,7 +353,6 @@ class BenchConfig(_Section):
     warmups: int = Field(10, ge=1)
     runs: int = Field(50, ge=5)
     min_time_s: float = Field(0.5, ge=0.0)
-    int8: bool = Field(True, description="also time the pruned network in int8, where the device computes float32")
 
 
 class RunConfig(_Section):
@@ -356,7 +369,16 @@ class RunConfig(_Section):
     search: SearchConfig = SearchConfig()
     prune: PruneConfig = PruneConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    int8: Int8Config = Int8Config()
     bench: BenchConfig = BenchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _int8_was_a_setting_of_bench(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and isinstance(bench := tree.get("bench"), dict) and "int8" in bench:
+            kept = {key: value for key, value in bench.items() if key != "int8"}
+            return {**tree, "bench": kept, "int8": {"enabled": bench["int8"], **tree.get("int8", {})}}
+        return tree
 
     @model_validator(mode="before")
     @classmethod
@@ -403,6 +425,11 @@ class RunConfig(_Section):
         """Whether the search depends on this device's latency: it has a limit, or is what there is to minimise."""
         return self.budget.latency is not None or not (self.budget.limits() or self.budget.also)
 
+    @property
+    def quantises(self) -> bool:
+        """Whether the networks are made in int8, too: because it is asked for, or because the device computes so."""
+        return self.int8.enabled or self.device.precision == "int8"
+
     def profile_widths(self) -> WidthRule:
         """The widths at which this device is measured."""
         return _width_rule(self.search, self.device, [])
@@ -410,6 +437,45 @@ class RunConfig(_Section):
     def search_widths(self) -> WidthRule:
         """The widths that the search may choose: those that suit every device."""
         return _width_rule(self.search, self.device, self.budget.also)
+
+
+ContenderName = Literal["pruned", "original", "uniform", "scratch"]
+
+
+class TransferDataConfig(_Section):
+    """Other images than those of the run, with classes of their own."""
+
+    name: str = Field(description="'digits', 'cifar10:DIR', 'imagefolder:DIR', or a .npz / .zip file")
+    test: str | None = Field(None, description="a second source whose images are used for testing only")
+    train_images: int | None = Field(None, ge=1, description="none: all that are not for testing")
+    test_images: int | None = Field(None, ge=1, description="none: those that the source sets aside, or a fourth")
+
+
+class TransferFinetuneConfig(FinetuneConfig):
+    """Training on other images: without epochs the new classifier knows nothing, and nobody knows how to teach it."""
+
+    epochs: int = Field(10, ge=1)
+    distillation: float = Field(0.0, ge=0, le=0, description="always 0: the original does not know these classes")
+
+
+class TransferConfig(_Section):
+    """A run's pruned backbone, trained on other images (He et al. 2018, section 4.3). `amc transfer` writes it."""
+
+    run: Path = Field(description="the run folder that the pruned network comes from")
+    out: Path = Field(description="folder of the transfer: everything that is made goes there")
+    seed: int = 0
+    seeds: int = Field(1, ge=1, description="each network is trained so many times; the first of them ships")
+    against: list[Literal["original", "uniform", "scratch"]] = Field(
+        [], description="what is trained alike beside the pruned network, to compare with"
+    )
+    data: TransferDataConfig
+    finetune: TransferFinetuneConfig = TransferFinetuneConfig()
+    device: DeviceConfig = DeviceConfig()
+    bench: BenchConfig = BenchConfig()
+
+    def contenders(self) -> tuple[ContenderName, ...]:
+        """The networks that are trained, the pruned one first."""
+        return ("pruned", *dict.fromkeys(self.against))
 
 
 class WidthRule(NamedTuple):
@@ -428,18 +494,30 @@ def _width_rule(search: SearchConfig, device: DeviceConfig, further: Sequence[Fu
     return WidthRule(max(ratios), math.lcm(*steps))
 
 
+Tree = TypeVar("Tree", RunConfig, TransferConfig)
+
+
 def load(path: Path) -> RunConfig:
-    """Reads a TOML file. Raises: ConfigError, naming every wrong entry at once."""
+    """Reads the TOML file of a run. Raises: ConfigError, naming every wrong entry at once."""
+    return load_as(RunConfig, path)
+
+
+def load_as(kind: type[Tree], path: Path) -> Tree:
+    """Reads a TOML file as a tree of that kind. Raises: ConfigError, naming every wrong entry at once."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read config {path}: {error.strerror}; give the path of a TOML file") from error
-    try:
-        return RunConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        return kind.model_validate(read_toml(path))
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises: ConfigError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}; give the path of a TOML file") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def describe(error: ValidationError) -> str:
@@ -451,7 +529,7 @@ def describe(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-def dump(config: RunConfig) -> str:
+def dump(config: RunConfig | TransferConfig) -> str:
     """The resolved config as TOML: every value, defaults included. Unset options are left out."""
     tree = config.model_dump(mode="json", exclude_none=True)
     lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]

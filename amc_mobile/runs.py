@@ -45,6 +45,9 @@ class RunFolder:
         self.weights = root / "weights.pt"
         self.finetuning = root / "finetune.json"  # as train.json, of the training after the cut
         self.model_onnx = root / "model.onnx"
+        self.int8 = root / "int8.json"  # how the next two were quantised, or why they could not be
+        self.original_int8 = root / "original.int8.onnx"
+        self.model_int8 = root / "model.int8.onnx"
         self.accuracy = root / "accuracy.json"
         self.detections = root / "detections.json"  # test pictures with boxes: see report/examples.py
         self.comparison = root / "comparison.json"
@@ -66,14 +69,12 @@ class RunFolder:
         return self.devices / f"{file_name(name)}.json"
 
     def model_sha256(self) -> str:
-        """The identity of the network that ships, empty before there is one. Raises: RunFolderError."""
-        try:
-            with self.model_onnx.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise RunFolderError(f"cannot read {self.model_onnx}: {error.strerror}") from error
+        """The identity of the pruned network, empty before there is one. Raises: RunFolderError."""
+        return _sha256(self.model_onnx)
+
+    def int8_sha256(self) -> str:
+        """The same of the pruned network in int8."""
+        return _sha256(self.model_int8)
 
     def create(self) -> RunFolder:
         """Makes the folder and checks that it can be written. Raises: RunFolderError."""
@@ -97,6 +98,16 @@ class RunFolder:
         if not path.is_file():
             raise RunFolderError(f"{self.root} has no {path.name} yet; type `amc {stage}` first")
         return path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
 
 
 def file_name(name: str) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
+RangeMethod = Literal["minmax", "percentile", "mse"]  # see export/calibrate.py
 TaskName = Literal["classification", "detection"]
 AccuracyName = Literal["top1", "top5", "map", "map50"]
 RewardName = Literal["top1", "top5", "map", "map50", "kl"]  # see search/rewards.py
@@ -389,8 +390,9 @@ class LayerTime:
 class Comparison:
     """Original against pruned on one device, interleaved. Speedup is original / pruned; the interval is 95 %.
 
-    `int8` is the pruned network, quantised: its speed only, since its ranges come from noise. What could not be timed
-    says why in `failed`, by label. `layers` come from the profiler's sessions: they need not add up to the latency.
+    `original_int8` and `int8` are original and pruned network, quantised; none where both are in int8 anyway, as
+    `device` then says. What could not be timed says why in `failed`, by label. `layers` come from the profiler's
+    sessions: they need not add up to the latency.
     """
 
     device: DeviceInfo
@@ -411,6 +413,11 @@ class Comparison:
     bytes: Mapping[str, int] = field(default_factory=dict)  # of the ONNX files as they were sent, by label
     layers: tuple[LayerTime, ...] = ()
     model_sha256: str = ""  # of the run's model.onnx, the network that was timed
+    original_int8: Measurement | None = None
+    latency_original_int8_us: float | None = None
+    speedup_original_int8: float | None = None  # original / original in int8
+    speedup_original_int8_ci: tuple[float, float] | None = None
+    int8_sha256: str = ""  # of the run's model.int8.onnx, where that was timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,3 +442,63 @@ class TableCheck:
     def other_clock(self) -> bool:
         """Whether the device was not in the mood in which the table was measured: the table cannot be judged then."""
         return abs(self.drift - 1.0) > 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One network of a transfer: what it costs, and how good it became on the other images, seed by seed.
+
+    `top1_ci` is the 95 % interval of the mean of `top1`, over images and, if there are several, over seeds. Times are
+    None where no device timed it; a network of the same shape as an earlier one has that one's. `speedup` is original /
+    this one.
+    """
+
+    name: str  # "pruned", "original", "uniform", "scratch"
+    top1: tuple[float, ...]
+    top1_ci: tuple[float, float]
+    macs: int
+    params: int
+    bytes: int
+    parity: float  # how far the exported file is from the module, relative to the largest logit
+    seconds: float  # of training, all seeds; of an interrupted one its last part
+    folder: str  # where its weights.pt and model.onnx are, those of the first seed
+    latency_us: float | None = None
+    speedup: float | None = None
+    speedup_ci: tuple[float, float] | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Mean top-1 over the seeds."""
+        return statistics.fmean(self.top1)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The pruned network's top-1 minus another's on the same test images: by seed, and the mean's 95 % interval."""
+
+    against: str
+    differences: tuple[float, ...]
+    interval: tuple[float, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """transfer.json: a run's pruned backbone on other images, and what was trained alike beside it."""
+
+    schema: int
+    model: str
+    run: str
+    data: str
+    classes: int
+    train_images: int
+    test_images: int
+    epochs: int
+    seeds: tuple[int, ...]
+    contenders: tuple[Contender, ...]  # the pruned one first
+    gaps: tuple[Gap, ...]
+    device: DeviceInfo | None = None

@@ -14,7 +14,9 @@ from typing import Any
 
 from engine_tables import engine_tables
 from latency_results import latency_results
+from network_results import network_results
 from phone_results import phone_results
+from transfer_results import transfer_results
 
 HERE = Path(__file__).parent
 RAW = HERE / "raw"
@@ -92,8 +94,10 @@ def main(runs: list[str]) -> None:
     found = {path.stem: read(path) for path in sorted(RAW.glob("*.json"))}
     rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
-    text = HEAD + "\n".join(lines) + "\n" + engine_tables(found) + "\n" + latency_results(found)
+    text = HEAD + "\n".join(lines) + "\n" + network_results(found) + "\n" + engine_tables(found) + "\n"
+    text += latency_results(found)
     text += "\n" + phone_results(found)
+    text += "\n" + transfer_results(found) if "transfer" in found else ""
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

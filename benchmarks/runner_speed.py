@@ -26,7 +26,8 @@ import onnx
 from amc_mobile.device.host import HostDevice
 from amc_mobile.device.machine import cpu_model
 from amc_mobile.device.rounds import most_time_s
-from amc_mobile.export.quantise import activation_ranges, quantise
+from amc_mobile.export.calibrate import activation_ranges
+from amc_mobile.export.quantise import quantise
 from amc_mobile.export.to_onnx import export
 from amc_mobile.models.zoo import find, load_module
 from amc_mobile.profile.compare import median_interval

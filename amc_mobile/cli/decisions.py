@@ -70,9 +70,9 @@ def prune(session: Session, progress: Progress) -> None:
 
     channels = session.pruner.channels(decide(session))
     if session.config.model.onnx is not None:
-        save_policy(session.folder, session.entry, session.traced, channels)
+        save_policy(session.folder, session.entry, session.traced.network, channels)
         return
-    save(session.folder, _repaired(session, channels, progress), session.entry, session.traced, channels)
+    save(session.folder, repaired(session, channels, progress), session.entry, session.traced.network, channels)
 
 
 def finetune(session: Session, progress: Progress) -> None:
@@ -83,8 +83,8 @@ def finetune(session: Session, progress: Progress) -> None:
     if session.config.model.onnx is not None:
         return
     channels = session.pruner.channels(session.policy())
-    module = trained(session, _repaired(session, channels, progress), progress)
-    save(session.folder, module, session.entry, session.traced, channels)
+    module = trained(session, repaired(session, channels, progress), progress)
+    save(session.folder, module, session.entry, session.traced.network, channels)
 
 
 def export(session: Session, progress: Progress) -> None:
@@ -106,7 +106,8 @@ def export(session: Session, progress: Progress) -> None:
     write_bytes(session.folder.model_onnx, model.SerializeToString())
 
 
-def _repaired(session: Session, channels: Channels, progress: Progress) -> nn.Module:
+def repaired(session: Session, channels: Channels, progress: Progress) -> nn.Module:
+    """The original's module cut to these channels, repaired as the settings say."""
     from amc_mobile.prune.module import assign, slice_module
 
     module = slice_module(session.original, session.traced, channels)

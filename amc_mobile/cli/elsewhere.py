@@ -13,6 +13,7 @@ from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import override
 from amc_mobile.cli.tables import table_of
 from amc_mobile.config import RunConfig
+from amc_mobile.errors import ConfigError
 from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import DeviceInfo
 
@@ -48,8 +49,14 @@ def bench_on(
         if config != own:
             configs[name], places[name] = config, pipeline.folder.device_comparison(_label(config, plain))
             check_device(config)
+    if any(config.precision == "int8" for config in configs.values()) and not pipeline.config.quantises:
+        raise ConfigError(
+            f"{pipeline.folder.root} has no networks in int8: its int8.enabled is false; set it to true in a copy of "
+            "its config.toml and type `amc run COPY --update`"
+        )
     paths: list[Path] = []
     before = _written([pipeline.folder.comparison, *places.values()])
+    pipeline.run(("quantise",))
     if any((name or own.name) not in configs for name in names):
         pipeline.run(("bench",), again=again)
         paths.append(pipeline.folder.comparison)
@@ -123,7 +130,12 @@ def _done(session: Session, config: DeviceConfig, place: Path, table: Path | Non
     same = all(info[key] == getattr(config, key) for key in ("threads", "precision", "batch", "optimisation"))
     same_provider = is_here(config.name) or info["provider"] == PROVIDERS[config.provider]
     same_cores = config.cores is None or info["details"].get("cores") == ",".join(map(str, config.cores))
-    if found["model_sha256"] != session.folder.model_sha256() or not (same and same_provider and same_cores):
+    int8 = found.get("int8_sha256", "")
+    if (
+        int8 not in ("", session.folder.int8_sha256())
+        or found["model_sha256"] != session.folder.model_sha256()
+        or not (same and same_provider and same_cores)
+    ):
         return False
     note(f"{config.name}: done before; --again measures again")
     return True

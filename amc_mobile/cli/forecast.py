@@ -47,11 +47,13 @@ def size(stage: str, config: RunConfig) -> str:
         return "some seconds; a repair of the table about a minute"
     if stage == "bench":
         bench = config.bench
-        return f"2 networks x {bench.rounds} rounds, at least {2 * bench.rounds * bench.min_time_s:.0f} s"
+        count = 4 if config.int8.enabled and config.device.precision == "fp32" else 2  # each in int8, too
+        return f"{count} networks x {bench.rounds} rounds, at least {count * bench.rounds * bench.min_time_s:.0f} s"
     return {
         "calibrate": f"{config.data.calibration_images} images",
         "finetune": f"{config.finetune.epochs} epochs",
         "train": f"{config.training.epochs} epochs" if config.training.epochs and config.model.weights is None else "",
+        "quantise": f"2 networks x {config.int8.calibration_images} images",
     }.get(stage, "")
 
 

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from amc_mobile.types import AccuracyName, RewardName, TaskName
 
 
-def evaluate(session: Session, progress: Progress) -> None:
-    """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images.
+_NETWORKS = ("original", "pruned", "finetuned", "uniform", "original_int8", "int8", "uniform_int8")
 
-    The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning.
+
+def evaluate(session: Session, progress: Progress) -> None:
+    """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images, in int8, too.
+
+    The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning. What is not
+    there is null.
     """
+    from amc_mobile.cli.quantising import in_int8
     from amc_mobile.cli.session import read_onnx
 
     config, folder = session.config, session.folder
@@ -33,10 +38,15 @@ def evaluate(session: Session, progress: Progress) -> None:
     if config.finetune.epochs > 0:
         networks["pruned"] = lambda: session.final(session.policy())
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
-    if (uniform := _uniform(session)) is not None:
+    if (uniform := uniform_policy(session)) is not None:
         networks["uniform"] = lambda: session.final(uniform)
+    if config.quantises and folder.model_int8.is_file():
+        networks["original_int8"] = lambda: read_onnx(folder.original_int8)
+        networks["int8"] = lambda: read_onnx(folder.model_int8)
+        if uniform is not None:
+            networks["uniform_int8"] = lambda: in_int8(session, session.final(uniform))
     evaluator = session.evaluator("test")
-    scores: dict[str, dict[str, float] | None] = {"finetuned": None, "uniform": None}
+    scores: dict[str, dict[str, float] | None] = dict.fromkeys(_NETWORKS)
     for done, (name, network) in enumerate(networks.items()):
         progress(done, len(networks), name)
         scores[name] = _shares(evaluator.score(network()))
@@ -46,9 +56,10 @@ def evaluate(session: Session, progress: Progress) -> None:
         folder.accuracy,
         {
             "metric": _metric(config.search.reward, session.entry.task),
+            "precision": "int8" if config.device.precision == "int8" else "fp32",  # of the networks that are judged
             "test_images": len(session.splits.test.labels),
             "search_images": len(session.splits.search.labels),
-            **{name: scores[name] for name in ("original", "pruned", "finetuned", "uniform")},
+            **scores,
         },
     )
 
@@ -69,7 +80,7 @@ def report(session: Session, progress: Progress) -> None:
     write_report(session.folder)
 
 
-def _uniform(session: Session) -> Policy | None:
+def uniform_policy(session: Session) -> Policy | None:
     """The opponent that gives every group the same share, if it took part in the search."""
     opponents: list[dict[str, Any]] = read_json(session.folder.search)["opponents"]
     return next((Policy(tuple(trial["kept"])) for trial in opponents if trial["agent"] == "uniform"), None)

@@ -6,12 +6,21 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from amc_mobile.cli import verbs_devices, verbs_look, verbs_measure, verbs_run, verbs_search, verbs_stage
+from amc_mobile.cli import (
+    verbs_devices,
+    verbs_look,
+    verbs_measure,
+    verbs_run,
+    verbs_search,
+    verbs_stage,
+    verbs_transfer,
+)
 from amc_mobile.errors import AmcError
 
 INTERRUPTED = 130
@@ -47,7 +56,7 @@ def _amc(
     """
 
 
-for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_measure, verbs_devices, verbs_look):
+for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_transfer, verbs_measure, verbs_devices, verbs_look):
     _verbs.register(app)
 
 
@@ -57,16 +66,35 @@ def entry() -> NoReturn:
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_run_together(sys.argv[1:]) if "TORCHELASTIC_RUN_ID" in os.environ else run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code. An error is one line on stderr, or with --debug a traceback."""
-    debug = "--debug" in arguments
+    rest = [argument for argument in arguments if argument != "--debug"]
+    return _guarded(lambda: app(rest, prog_name="amc"), debug="--debug" in arguments)
+
+
+def _run_together(arguments: list[str]) -> int:
+    """One of torchrun's processes: the first runs the command line, the others train when it lets them."""
+    from amc_mobile.train import parallel
+
+    if parallel.helps():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # there is nothing to put in order
+        return _guarded(parallel.serve, debug="--debug" in arguments)
+    code = run(arguments)
+    if code == 0:
+        parallel.dismiss()
+    return code
+
+
+def _guarded(work: Callable[[], object], *, debug: bool) -> int:
+    """Does the work and returns the exit code; see `run`."""
     if not debug:
         _quieten()
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="amc")
+        work()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else INTERNAL
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough

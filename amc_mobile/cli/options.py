@@ -88,6 +88,38 @@ NoRacing = Annotated[
 Evaluator = Annotated[
     str | None, typer.Option("--evaluator", help="auto (torch if there is a GPU), onnxruntime, torch.")
 ]
+
+# Training. As for the search, what each setting is by default stands in config.py.
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", help="At its peak: rises at first, then falls along a cosine.")
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images of one step, of all processes together.")
+]
+Distillation = Annotated[
+    float | None, typer.Option("--distillation", help="Share of the loss that imitates the original network.")
+]
+LabelSmoothing = Annotated[
+    float | None, typer.Option("--label-smoothing", help="Share of each label that all classes get alike.")
+]
+Ema = Annotated[
+    float | None, typer.Option("--ema", help="Decay of the moving average of the weights that counts; 0: none.")
+]
+ValidationImages = Annotated[
+    int | None,
+    typer.Option("--validation-images", help="Training images set aside; the epoch that is best on them counts."),
+]
+Patience = Annotated[
+    int | None, typer.Option("--patience", help="Stop after so many epochs that are no better on --validation-images.")
+]
+TrainPrecision = Annotated[
+    str | None, typer.Option("--train-precision", help="auto (16 bits on a GPU), fp32, bf16, fp16.")
+]
+BatchNorm = Annotated[
+    str | None,
+    typer.Option("--batch-norm", help="train, frozen, or auto: frozen where its statistics were never estimated."),
+]
+
 Point = Annotated[
     int | None,
     typer.Option("--point", min=0, help="The trial whose widths are cut, for example of `amc search --pareto`."),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
-from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals, settling
+from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals, quantising, settling
 from amc_mobile.cli.console import note, progress_line, working
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
@@ -36,6 +36,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
     settled = (_settling(),) if config.needs_table and config.search.granularity == "channel" else ()
+    shipped = "quantise" if config.quantises else "export"  # the last stage before what comes out is judged
     cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
@@ -94,12 +95,13 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=(),
             outputs=lambda folder: (folder.model_onnx,),
         ),
+        *((_quantising(),) if config.quantises else ()),
         Stage(
             "evaluate",
             "test every network on images that the search never saw",
             judgement.evaluate,
-            after=("export",),
-            settings=_IMAGES,
+            after=(shipped,),
+            settings=(*_IMAGES, "int8"),
             outputs=lambda folder: (folder.accuracy,),
             extras=lambda folder: (folder.detections,),
         ),
@@ -107,7 +109,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             "bench",
             "time original and pruned network on the device, interleaved",
             judgement.bench,
-            after=("export",),
+            after=(shipped,),
             settings=("device", "bench", "seed"),
             outputs=lambda folder: (folder.comparison,),
         ),
@@ -134,6 +136,19 @@ def _settling() -> Stage:
         outputs=lambda folder: (folder.settled,),
         checkpoints=lambda folder: (settling.repair_checkpoint(folder.root),),
         extras=lambda folder: settling.leftovers(folder.root),
+    )
+
+
+def _quantising() -> Stage:
+    """Original and pruned network in int8, where they can be quantised."""
+    return Stage(
+        "quantise",
+        "write original and pruned network in int8, calibrated on images",
+        quantising.quantise,
+        after=("export",),
+        settings=(*_IMAGES, "int8"),
+        outputs=quantising.outputs,
+        extras=lambda folder: (folder.original_int8, folder.model_int8),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from amc_mobile import config as configuration
 from amc_mobile.cli import aliases
-from amc_mobile.config import RunConfig
+from amc_mobile.config import RunConfig, TransferConfig, Tree
 from amc_mobile.errors import ConfigError
 
 _HARMLESS = (  # change no file, or only which trial is cut
@@ -25,7 +25,7 @@ _HARMLESS = (  # change no file, or only which trial is cut
 _FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.table")  # these may name a file or folder
 
 
-def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
+def override(config: Tree, options: Mapping[str, object]) -> Tree:
     """The config with settings replaced, named by their path ("search.episodes"). None leaves a setting as it is.
 
     A phone of devices.toml brings its threads, cores and provider. Any budget replaces the whole section; where none
@@ -37,20 +37,20 @@ def override(config: RunConfig, options: Mapping[str, object]) -> RunConfig:
     given = _of_the_alias(config, given) | given
     if any(path.startswith("budget.") for path in given):
         tree["budget"] = {}
-    if given.get("model.name", config.model.name) != config.model.name:
+    if "model" in tree and given.get("model.name", tree["model"]["name"]) != tree["model"]["name"]:
         tree["model"]["weights"] = None
-    if config.search.reward == configuration.default_reward(config.model.purpose):
+    if isinstance(config, RunConfig) and config.search.reward == configuration.default_reward(config.model.purpose):
         del tree["search"]["reward"]  # it goes with the task
     for path, value in given.items():
         section, _, key = path.rpartition(".")
         (tree[section] if section else tree)[key] = value
     try:
-        return RunConfig.model_validate(tree)
+        return type(config).model_validate(tree)
     except ValidationError as error:
         raise ConfigError(configuration.describe(error)) from error
 
 
-def _of_the_alias(config: RunConfig, given: Mapping[str, object]) -> dict[str, object]:
+def _of_the_alias(config: RunConfig | TransferConfig, given: Mapping[str, object]) -> dict[str, object]:
     """What devices.toml says of the phone, for settings that neither the config nor the options say."""
     name = str(given.get("device.name", config.device.name))
     said = config.device.model_fields_set if name == config.device.name else frozenset()
@@ -72,16 +72,22 @@ def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:
     )
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Every setting that differs, as "search.episodes 120 -> 200". Files count by content, not by where they lie."""
+def differences(old: Tree, new: Tree, harmless: Sequence[str] = _HARMLESS) -> list[str]:
+    """Every setting that differs, as "search.episodes 120 -> 200". Files count by content, not by where they lie.
+
+    `harmless` are settings and sections whose changes spoil nothing that was done.
+    """
     before, after = flat(old), flat(new)
     changed = [
-        path for path in after if path not in _HARMLESS and identity(path, before[path]) != identity(path, after[path])
+        path
+        for path in after
+        if not {path, path.partition(".")[0]} & set(harmless)
+        and identity(path, before[path]) != identity(path, after[path])
     ]
     return [f"{path} {before[path]} -> {after[path]}" for path in changed]
 
 
-def flat(config: RunConfig) -> dict[str, Any]:
+def flat(config: RunConfig | TransferConfig) -> dict[str, Any]:
     """Every setting by its path: {"search.episodes": 120, ...}."""
     tree = config.model_dump(mode="json")
     sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
@@ -95,9 +101,11 @@ def identity(path: str, value: Any) -> Any:
         return [entry | {"table": identity("profile.table", entry["table"])} for entry in value]
     if path not in _FILES or value is None:
         return value
-    file = Path(value)
-    if not file.is_file():
-        return value
+    return content(Path(value)) if Path(value).is_file() else value
+
+
+def content(file: Path) -> str:
+    """The identity of what a file holds."""
     status = file.stat()
     return _sha256(file, status.st_size, status.st_mtime_ns)
 

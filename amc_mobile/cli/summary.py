@@ -32,8 +32,12 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
     metric = search["budget"]["metric"]
     limits, emulated = limit_facts(search, config), comparison["device"]["emulated"]
-    after = accuracy["finetuned"] or accuracy["pruned"]
+    in_int8 = accuracy["precision"] == "int8"
+    before, after = accuracy["original"], accuracy["finetuned"] or accuracy["pruned"]
     name = accuracy["metric"]
+    quantised = {key: None if accuracy[key] is None else accuracy[key][name] for key in ("original_int8", "int8")}
+    judged = quantised if in_int8 else {"original_int8": before[name], "int8": after[name]}
+    uniform = accuracy["uniform_int8" if in_int8 else "uniform"]
     return {
         "model": config.model.name,
         "device": comparison["device"]["model"],
@@ -42,16 +46,21 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "fraction": limits[0]["fraction"],
         "limits": limits,
         "accuracy_metric": name,
-        "accuracy_before": accuracy["original"][name],
-        "accuracy_after": after[name],
+        "precision": comparison["device"]["precision"],
+        "accuracy_before": judged["original_int8"],
+        "accuracy_after": judged["int8"],
         "accuracy_before_finetuning": accuracy["pruned"][name],
-        "accuracy_uniform": accuracy["uniform"][name] if accuracy["uniform"] else None,
+        "accuracy_uniform": uniform[name] if uniform else None,
+        "accuracy_before_int8": quantised["original_int8"],
+        "accuracy_after_int8": quantised["int8"],
         "test_images": accuracy["test_images"],
         "latency_before_us": comparison["latency_before_us"],
         "latency_after_us": comparison["latency_after_us"],
         "emulated": emulated,
         "speedup": None if emulated else comparison["speedup"],
         "speedup_ci": None if emulated else comparison["speedup_ci"],
+        "latency_before_int8_us": comparison["latency_before_us" if in_int8 else "latency_original_int8_us"],
+        "latency_after_int8_us": comparison["latency_after_us" if in_int8 else "latency_int8_us"],
         "predicted_us": comparison["predicted_us"],
         "prediction_error": comparison["prediction_error"],
         "clock_drift": comparison["drift"],
@@ -107,6 +116,8 @@ def network_facts(folder: RunFolder) -> dict[str, Any]:
         "memory_bytes_after": after.memory_bytes,
         "parity": read_json(folder.parity).get("pruned"),
         "onnx": str(folder.model_onnx),
+        "onnx_int8": str(folder.model_int8) if folder.model_int8.is_file() else None,
+        "bytes_after_int8": folder.model_int8.stat().st_size if folder.model_int8.is_file() else None,
         "weights": str(folder.weights) if folder.weights.is_file() else None,
     }
 
@@ -129,6 +140,8 @@ def show_network(folder: RunFolder, as_json: bool) -> None:
         return
     print_table([tuple(map(say.plain_ascii, row)) for row in [("", "before", "after", ""), *_size_rows(facts)]])
     _print(f"network  {facts['onnx']}")
+    if facts["onnx_int8"] is not None:
+        _print(f"in int8  {facts['onnx_int8']}, {say.size(facts['bytes_after_int8'])}")
     if facts["weights"] is not None:
         _print(f"weights  {facts['weights']}")
 
@@ -177,7 +190,9 @@ def show_comparisons(paths: Sequence[Path], as_json: bool) -> None:
 
 def _without_values(comparison: dict[str, Any]) -> dict[str, Any]:
     """A comparison without its raw times, which stay in its file."""
-    return {key: value for key, value in comparison.items() if key not in ("original", "pruned", "int8")}
+    return {
+        key: value for key, value in comparison.items() if key not in ("original", "pruned", "original_int8", "int8")
+    }
 
 
 def _show_comparison(path: Path) -> None:
@@ -200,7 +215,9 @@ def _print_int8(found: dict[str, Any]) -> None:
         _print(f"in int8 not timed: {found['failed']['int8']}")
     elif found.get("latency_int8_us") is not None:
         fast = "" if found["device"]["emulated"] else f": {_as_fast(found['speedup_int8'], found['speedup_int8_ci'])}"
-        _print(f"in int8 {say.ms(found['latency_int8_us'])}{fast}; for its speed only, the accuracy is not measured")
+        alone = found.get("latency_original_int8_us")
+        before = "" if alone is None else f"{say.ms(alone)} -> "
+        _print(f"in int8 {before}{say.ms(found['latency_int8_us'])}{fast}{' as the float original' if fast else ''}")
 
 
 def _as_fast(speedup: float, ends: tuple[float, float]) -> str:

@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from amc_mobile.cli.session import Session
     from amc_mobile.config import FinetuneConfig, TrainConfig
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.train.teacher import Teacher
 
 
 def trained(
-    session: Session, module: nn.Module, progress: Progress, after_step: Callable[[nn.Module], None] | None = None
+    session: Session,
+    module: nn.Module,
+    progress: Progress,
+    after_step: Callable[[nn.Module], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> nn.Module:
     """The module after the run's epochs, with the original as a teacher; without epochs as it is.
 
-    `after_step` is called with the module after each step of the optimiser.
+    `after_step` is called with the module after each step of the optimiser. `checkpoint` is the file from which an
+    interrupted training goes on; None: the run's own, with the record of its epochs.
     """
     from amc_mobile.export.weights import freeze_unstored
 
@@ -28,8 +34,14 @@ def trained(
     if config.finetune.epochs == 0:
         return module
     freeze_unstored(module, session.original_onnx)
-    files = folder.root / "finetune.partial", folder.finetuning
-    return _fit(session, module, config.finetune, progress, *files, session.original, after_step)
+    partial = checkpoint or folder.root / "finetune.partial"
+    record = folder.finetuning if checkpoint is None else None
+    if session.entry.task == "detection":
+        return _fit(session, module, config.finetune, progress, partial, record)
+    from amc_mobile.train.teacher import fast_teacher
+
+    teacher = fast_teacher(session.original, session.original_onnx, session.threads)
+    return _fit(session, module, config.finetune, progress, partial, record, teacher, after_step)
 
 
 def from_scratch(session: Session, module: nn.Module, progress: Progress) -> nn.Module:
@@ -44,8 +56,8 @@ def _fit(
     settings: TrainConfig | FinetuneConfig,
     progress: Progress,
     checkpoint: Path,
-    record: Path,
-    teacher: nn.Module | None = None,
+    record: Path | None,
+    teacher: Teacher | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Trains for what the network is for. A detector learns from boxes alone, without a teacher."""

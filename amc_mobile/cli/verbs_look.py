@@ -1,4 +1,4 @@
-"""`amc graph` and `amc table`: look at what is known of a network, or of a device."""
+"""`amc graph`, `amc compare` and `amc table`: look at what is known of a network, of runs, or of a device."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _TableFile = Annotated[Path, typer.Argument(help="A latency table (its .json fil
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     app.command()(graph)
+    app.command()(compare)
     table = typer.Typer(no_args_is_help=True, help="Look at latency tables.")
     for verb in (show, validate, diff):
         table.command()(verb)
@@ -35,6 +36,21 @@ def graph(
     from amc_mobile.config import ModelConfig
 
     show_graph(trace_network(ModelConfig(name=model, skip=skip or [])).network, json)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="Draw the picture into this FILE.svg or FILE.png.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Set runs of one network on one device beside each other: accuracy against measured latency.
+
+    Original and pruned networks, in fp32 and int8, with 95 % intervals. Runs were timed at different times: their
+    times are brought to one clock by those of the original.
+    """
+    from amc_mobile.cli.comparing import show_compared
+
+    show_compared(runs, out, json)
 
 
 def show(file: _TableFile, json: options.Json = False) -> None:

@@ -97,7 +97,7 @@ def bench(
 ) -> None:
     """Time original against pruned network on a device, and write the report.
 
-    Interleaved, with a 95 % interval, the table's prediction beside the clock, and the pruned network in int8. Without
+    Interleaved, with a 95 % interval, the table's prediction beside the clock, and both networks in int8. Without
     --device it is the run's own; on others, networks are the same and the report gets a section for each.
     """
     from amc_mobile.cli.elsewhere import bench_on

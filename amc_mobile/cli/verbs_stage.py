@@ -36,18 +36,39 @@ def prune(run: options.Run, point: options.Point = None, json: options.Json = Fa
 def finetune(
     run: options.Run,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training images.")],
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="At the start; falls to zero along a cosine.")
-    ] = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    distillation: options.Distillation = None,
+    label_smoothing: options.LabelSmoothing = None,
+    ema: options.Ema = None,
+    validation_images: options.ValidationImages = None,
+    patience: options.Patience = None,
+    train_precision: options.TrainPrecision = None,
+    batch_norm: options.BatchNorm = None,
     json: options.Json = False,
 ) -> None:
     """Train the pruned network.
 
-    Writes weights.pt and model.onnx. Starts from the repaired network, also when it was trained before.
+    Writes weights.pt, model.onnx and finetune.json. Starts from the repaired network, also when it was trained before.
+    Type the same command to resume. Several processes or GPUs share every batch:
+
+    torchrun --nproc-per-node 2 -m amc_mobile.cli.main finetune RUN --epochs 10
     """
     from amc_mobile.cli.summary import show_network
 
-    pipeline = open_pipeline(run, {"finetune.epochs": epochs, "finetune.learning_rate": learning_rate})
+    given = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "distillation": distillation,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "validation_images": validation_images,
+        "patience": patience,
+        "precision": train_precision,
+        "batch_norm": batch_norm,
+    }
+    pipeline = open_pipeline(run, {f"finetune.{name}": value for name, value in given.items()})
     pipeline.require("prune")
     pipeline.run(("finetune", "export"))
     show_network(pipeline.folder, json)
@@ -59,19 +80,21 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the ONNX file there.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Write the pruned network's ONNX file.
+    """Write the pruned network's ONNX file, and one in int8.
 
-    Checks on real images that it answers as it should. With --point any other trial is cut and written.
+    Checks on real images that it answers as it should. With --point any other trial is cut and written. --out copies
+    the file of the precision for which the search was made.
     """
     from amc_mobile.cli.summary import show_network
     from amc_mobile.errors import RunFolderError
 
     pipeline = open_pipeline(run, {"prune.point": point})
     pipeline.require("finetune" if point is None else pipeline.decided)
-    pipeline.run(("export",) if point is None else ("settle", "prune", "finetune", "export"))
+    pipeline.run(("export", "quantise") if point is None else ("settle", "prune", "finetune", "export", "quantise"))
+    folder, in_int8 = pipeline.folder, pipeline.config.device.precision == "int8"
     if out is not None:
         try:
-            shutil.copyfile(pipeline.folder.model_onnx, out)
+            shutil.copyfile(folder.model_int8 if in_int8 else folder.model_onnx, out)
         except OSError as error:
             raise RunFolderError(f"cannot write {out}: {error.strerror}; choose another --out FILE") from error
     show_network(pipeline.folder, json)

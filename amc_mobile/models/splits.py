@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_mobile.config import DataConfig
+from amc_mobile.config import DataConfig, TransferDataConfig
 from amc_mobile.errors import DataError
 from amc_mobile.models.data import ImageSet, by_ids, open_data
 from amc_mobile.models.preprocessing import Preprocessing
@@ -55,19 +55,53 @@ def make_splits(config: DataConfig, seed: int, classes: int | None = None) -> Sp
     images = _numbered(open_data(config.name), classes)
     generator = np.random.default_rng(seed)
     order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
-    test, order = _test_part(config, images, order, generator, classes)
+    advice = (
+        f"lower data.search_images ({config.search_images}), data.calibration_images ({config.calibration_images}), "
+        f"data.test_images ({config.test_images}) or data.train_images ({config.train_images})"
+    )
+    test, order = _test_part(config, images, order, generator, advice, classes)
     parts = {}
     for name, wanted in (
         ("search", config.search_images),
         ("calibration", config.calibration_images),
         ("train", config.train_images),
     ):
-        parts[name], order = _take(images, order, wanted, name, config)
+        parts[name], order = _take(images, order, wanted, name, advice)
     return Splits(parts["train"], parts["search"], parts["calibration"], test)
 
 
+def train_and_test(config: TransferDataConfig, seed: int) -> tuple[Split, Split]:
+    """The images of a transfer: what is trained on, and what is tested on; the same seed gives the same parts.
+
+    Test images come from where those of `make_splits` come from, but `train_images` leaves them alone.
+    Raises: DataError for too few images, fewer than two classes, or a test source with more classes.
+    """
+    whole = DataConfig(name=config.name, test=config.test, test_images=config.test_images)
+    images = open_data(config.name)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
+    advice = "lower data.train_images or data.test_images"
+    test, order = _test_part(whole, images, order, generator, advice)
+    train, _ = _take(images, order, config.train_images, "training", advice)
+    if not len(train):
+        raise DataError(f"{images.name} has no images for training; {advice}")
+    if len(np.unique(images.labels)) < 2:
+        raise DataError(f"{images.name} has one class only; a classifier needs images of two or more")
+    if len(test) and int(test.labels.max()) >= images.classes:
+        raise DataError(
+            f"{test.images.name} has labels up to {int(test.labels.max())}, but {images.name} only {images.classes} "
+            "classes; number the classes of both alike"
+        )
+    return train, test
+
+
 def _test_part(
-    config: DataConfig, images: ImageSet, order: np.ndarray, generator: np.random.Generator, classes: int | None
+    config: DataConfig,
+    images: ImageSet,
+    order: np.ndarray,
+    generator: np.random.Generator,
+    advice: str,
+    classes: int | None = None,
 ) -> tuple[Split, np.ndarray]:
     """The test images, and what is left of `order` for the other parts."""
     if config.test is not None:
@@ -77,16 +111,16 @@ def _test_part(
             )
         source = _numbered(open_data(config.test), classes)
         pool = source.held_out if len(source.held_out) else np.arange(len(source))
-        return _take(source, generator.permutation(pool), config.test_images, "test", config)[0], order
+        return _take(source, generator.permutation(pool), config.test_images, "test", advice)[0], order
     if len(images.held_out):
         pool = generator.permutation(images.held_out)
-        return _take(images, pool, config.test_images, "test", config)[0], order
+        return _take(images, pool, config.test_images, "test", advice)[0], order
     count = config.test_images
     if count is None and config.train_images is None:
         count = len(order) // _TEST_SHARE
     elif count is None and config.train_images is not None:
         count = max(1, len(order) - config.search_images - config.calibration_images - config.train_images)
-    return _take(images, order, count, "test", config)
+    return _take(images, order, count, "test", advice)
 
 
 def _numbered(images: ImageSet, classes: int | None) -> ImageSet:
@@ -95,15 +129,12 @@ def _numbered(images: ImageSet, classes: int | None) -> ImageSet:
     return by_ids(images) if gaps else images
 
 
-def _take(
-    images: ImageSet, order: np.ndarray, wanted: int | None, name: str, config: DataConfig
-) -> tuple[Split, np.ndarray]:
+def _take(images: ImageSet, order: np.ndarray, wanted: int | None, name: str, advice: str) -> tuple[Split, np.ndarray]:
     """The next `wanted` images (None: all) as a split, and what is left."""
     count = len(order) if wanted is None else wanted
     if count > len(order):
         raise DataError(
-            f"{images.name} has {len(images)} images, {len(order)} of them left for {name}, which wants {count}; lower "
-            f"data.search_images ({config.search_images}), data.calibration_images ({config.calibration_images}), "
-            f"data.test_images ({config.test_images}) or data.train_images ({config.train_images})"
+            f"{images.name} has {len(images)} images, {len(order)} of them left for {name}, which wants {count}; "
+            f"{advice}"
         )
     return Split(images, np.sort(order[:count])), order[count:]

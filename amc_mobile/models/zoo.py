@@ -23,13 +23,24 @@ from amc_mobile.models.digits_net import DigitsNet
 from amc_mobile.models.mobilenet_v1 import MobileNetV1
 from amc_mobile.models.preprocessing import Preprocessing
 from amc_mobile.models.user_network import build_user_network, preprocessing_of, probe
+from amc_mobile.models.vgg_small import VggSmall
 from amc_mobile.models.weights import load_weights
 from amc_mobile.types import TaskName
 
 _IMAGENET = Preprocessing(resize=256, crop=224)
 _CIFAR = Preprocessing(resize=32, crop=32)
 _DIGITS = Preprocessing(resize=32, crop=32, mean=(0.3,), std=(0.35,))
-_CIFAR_BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
+_FASHION_MNIST = Preprocessing(resize=28, crop=28, mean=(0.2860,), std=(0.3530,))
+_OF_TEN_CLASSES: dict[str, tuple[Callable[[], nn.Module], Preprocessing]] = {
+    "digits": (DigitsNet, _DIGITS),
+    "vgg_small": (VggSmall, _FASHION_MNIST),
+    "plain20": (partial(CifarResNet, 3, residual=False), _CIFAR),
+    "resnet20": (partial(CifarResNet, 3), _CIFAR),
+    "resnet32": (partial(CifarResNet, 5), _CIFAR),
+    "resnet44": (partial(CifarResNet, 7), _CIFAR),
+    "resnet56": (partial(CifarResNet, 9), _CIFAR),
+    "resnet110": (partial(CifarResNet, 18), _CIFAR),
+}
 _MOBILENET_V1 = re.compile(r"mobilenet_v1(?:_(\d+(?:\.\d+)?))?")
 
 
@@ -50,7 +61,7 @@ class ModelEntry:
 
 def names() -> tuple[str, ...]:
     """Every name that `find` knows, sorted. `mobilenet_v1_0.75` stands for any width."""
-    own = ["digits", "plain20", "mobilenet_v1", "mobilenet_v1_0.75", *_CIFAR_BLOCKS, *detector_names()]
+    own = ["mobilenet_v1", "mobilenet_v1_0.75", *_OF_TEN_CLASSES, *detector_names()]
     return tuple(sorted([*own, *torchvision.models.list_models(module=torchvision.models)]))
 
 
@@ -78,12 +89,8 @@ def find(name: str, classes: int | None = None, image_size: int | None = None) -
 
 
 def _classifier(name: str) -> ModelEntry:
-    if name == "digits":
-        return _entry(name, DigitsNet, _DIGITS, classes=10)
-    if name == "plain20":
-        return _entry(name, partial(CifarResNet, 3, residual=False), _CIFAR, classes=10)
-    if name in _CIFAR_BLOCKS:
-        return _entry(name, partial(CifarResNet, _CIFAR_BLOCKS[name]), _CIFAR, classes=10)
+    if name in _OF_TEN_CLASSES:
+        return _entry(name, *_OF_TEN_CLASSES[name], classes=10)
     if match := _MOBILENET_V1.fullmatch(name):
         return _mobilenet_v1(name, float(match[1] or 1))
     if name in torchvision.models.list_models(module=torchvision.models):

@@ -26,6 +26,7 @@ def compare(
     *,
     reference_us: float | None = None,
     int8: bytes | None = None,
+    original_int8: bytes | None = None,
     variants: Variants | None = None,
 ) -> Comparison:
     """How much faster the pruned network is, and whether the table foresaw it.
@@ -37,13 +38,15 @@ def compare(
     measured. A shared or warm device is some percent faster or slower another day, all networks alike: the original,
     timed again here, says by how much, and the prediction is brought to today's clock.
 
-    `int8` is timed beside them; if the device cannot run it, the others' times stand. With `variants`, to which both
-    networks belong, the layers are timed too, if the device tells a node's time.
+    `int8` and `original_int8`, pruned and original network quantised, are timed beside them; where the device cannot
+    run one, the others' times stand. With `variants`, to which both float networks belong, the layers are timed too, if
+    the device tells a node's time.
 
     Raises: DeviceError if the original or the pruned network does not run.
     """
     profile = variants is not None and device.info().node_times
-    models = {"original": original, "pruned": pruned} | ({} if int8 is None else {"int8": int8})
+    given = {"original": original, "pruned": pruned, "original_int8": original_int8, "int8": int8}
+    models = {label: model for label, model in given.items() if model is not None}
     jobs = [TimingJob(label, model, profile and label in _NEEDED) for label, model in models.items()]
     measured, failed = _measured(device, jobs, protocol, progress)
     found = _compared(device, measured, protocol.seed, predicted_us, reference_us)
@@ -76,10 +79,12 @@ def _compared(
     predicted_us: float | None,
     reference_us: float | None,
 ) -> Comparison:
-    before, after, int8 = measured["original"], measured["pruned"], measured.get("int8")
+    before, after = measured["original"], measured["pruned"]
+    int8, original_int8 = measured.get("int8"), measured.get("original_int8")
     before_us, after_us = before.median_us(), after.median_us()
-    speedup, interval = _speedup(before, after, seed)
-    speedup_int8, interval_int8 = (None, None) if int8 is None else _speedup(before, int8, seed)
+    speedup, interval = speedup_of(before, after, seed)
+    speedup_int8, interval_int8 = (None, None) if int8 is None else speedup_of(before, int8, seed)
+    alone, interval_alone = (None, None) if original_int8 is None else speedup_of(before, original_int8, seed)
     drift = None if reference_us is None else before_us / reference_us
     predicted = None if predicted_us is None else predicted_us * (drift or 1.0)
     return Comparison(
@@ -97,10 +102,14 @@ def _compared(
         latency_int8_us=None if int8 is None else int8.median_us(),
         speedup_int8=speedup_int8,
         speedup_int8_ci=interval_int8,
+        original_int8=original_int8,
+        latency_original_int8_us=None if original_int8 is None else original_int8.median_us(),
+        speedup_original_int8=alone,
+        speedup_original_int8_ci=interval_alone,
     )
 
 
-def _speedup(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
+def speedup_of(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
     """Median of the rounds' ratios, and its 95 % interval."""
     ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
     return float(np.median(ratios)), median_interval(ratios, np.random.default_rng(seed))

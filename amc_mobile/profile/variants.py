@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from amc_mobile.export.quantise import activation_ranges, float_names, quantise
+from amc_mobile.export.calibrate import activation_ranges
+from amc_mobile.export.quantise import float_names, quantise
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.traced import TracedGraph, first_channels
 from amc_mobile.profile.mapping import NodeMap, RowKey
@@ -38,9 +39,11 @@ class Variants:
         return self.finished(self.traced.slice(first_channels(policy)))
 
     def finished(self, model: onnx.ModelProto) -> bytes:
-        """A float graph of batch 1, or a part of one, as the device gets it."""
-        if self._int8:
-            model = quantise(model, self._ranges)
+        """A float graph of batch 1, or a part of one, as the device gets it: in int8 good for its time only."""
+        return self.sent(quantise(model, self._ranges) if self._int8 else model)
+
+    def sent(self, model: onnx.ModelProto) -> bytes:
+        """A graph that is in the device's precision already, as the device gets it."""
         if self._batch > 1:
             model = with_batch(model, self._batch)
         data: bytes = model.SerializeToString()

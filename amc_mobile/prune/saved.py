@@ -12,34 +12,35 @@ import torch
 from torch import nn
 
 from amc_mobile.errors import DataError, RunFolderError, first_line
-from amc_mobile.graph.traced import Channels, TracedGraph
+from amc_mobile.graph.traced import Channels
 from amc_mobile.models.weights import read_state_dict
 from amc_mobile.models.zoo import ModelEntry, find
 from amc_mobile.prune.resize import resize, set_pads, shortcuts
 from amc_mobile.runs import RunFolder, read_json, write_bytes, write_json
+from amc_mobile.types import NetworkGraph
 
 SCHEMA = 1
 
 
-def save(folder: RunFolder, module: nn.Module, entry: ModelEntry, traced: TracedGraph, channels: Channels) -> None:
+def save(folder: RunFolder, module: nn.Module, entry: ModelEntry, network: NetworkGraph, channels: Channels) -> None:
     """Writes weights.pt and policy.json for a sliced module. Raises: RunFolderError."""
     stream = io.BytesIO()
     torch.save({name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}, stream)
     write_bytes(folder.weights, stream.getvalue())
-    save_policy(folder, entry, traced, channels, {name: (p.pad_before, p.pad_after) for name, p in shortcuts(module)})
+    save_policy(folder, entry, network, channels, {name: (p.pad_before, p.pad_after) for name, p in shortcuts(module)})
 
 
 def save_policy(
     folder: RunFolder,
     entry: ModelEntry,
-    traced: TracedGraph,
+    network: NetworkGraph,
     channels: Channels,
     pads: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes policy.json alone: all that a network without a module needs. Raises: RunFolderError."""
     groups = [
         {"name": group.name, "channels": group.channels, "kept": len(stay), "positions": stay.tolist()}
-        for group, stay in zip(traced.network.groups, channels, strict=True)
+        for group, stay in zip(network.groups, channels, strict=True)
     ]
     policy = {
         "schema": SCHEMA,

@@ -23,6 +23,7 @@ _REST = "everything else"
 _STYLES: Final = {  # colour role, marker, its shape in the legend, name
     "original": ("before", "s", "square", "original"),
     "pruned": ("after", "o", "dot", "pruned"),
+    "original_int8": ("amber", "D", "diamond", "original, int8"),
     "int8": ("purple", "^", "up", "pruned, int8"),
 }
 
@@ -44,7 +45,7 @@ def draw_device(device: DeviceFacts, number: int) -> tuple[Picture, ...]:
 def rounds(device: DeviceFacts, name: str) -> Picture:
     """Every interleaved round: medians of the networks, with the 10th to 90th percentile of the runs."""
     title = "Latency, round by round"
-    medians = ", ".join(f"{one.label} {say.ms(one.latency_us)}" for one in device.networks)
+    medians = ", ".join(f"{_STYLES[one.label][3]} {say.ms(one.latency_us)}" for one in device.networks)
     text = f"{len(device.pruned.rounds)} interleaved rounds. Medians: {medians}."
     with canvas(230) as (figure, axes):
         for network in device.networks:

@@ -13,8 +13,7 @@ EMULATED_MORE = (
     "An emulator ran the networks. All times here are the emulator’s: they show that the whole way works, and say "
     "nothing about the speed of any real device."
 )
-INT8_NOTE = "int8: the pruned network with static quantisation by ranges from noise, for its speed only"
-HEADINGS = {"original": "Original", "pruned": "Pruned", "int8": "Pruned, int8"}
+HEADINGS = {"original": "Original", "pruned": "Pruned", "original_int8": "Original, int8", "int8": "Pruned, int8"}
 OVERVIEW = ("Device", "Original", "Pruned", "Speed-up", "int8", "Speed-up", "Prediction off by")
 NO_CLAIM = "emulated: no claim"
 
@@ -35,7 +34,7 @@ def speed_table(device: DeviceFacts) -> SpeedTable:
     if any(network.load_us is not None for network in device.networks):
         caption += "; first run and loading by the wall clock"
     return SpeedTable(
-        caption=f"{caption}. {INT8_NOTE}" if device.int8 is not None else caption,
+        caption=caption,
         headings=tuple(HEADINGS[network.label] for network in device.networks),
         rows=tuple(_rows(device)),
     )

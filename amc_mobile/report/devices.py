@@ -25,7 +25,7 @@ class NetworkSpeed:
     `load_us` and `first_run_us` are medians over the rounds, `peak_bytes` is the most of any round.
     """
 
-    label: str  # "original", "pruned", "int8" (the pruned one)
+    label: str  # "original", "pruned", "original_int8", "int8" (the pruned one)
     latency_us: float
     latency_ci: tuple[float, float]
     speedup: float | None
@@ -72,7 +72,15 @@ class DeviceFacts:
     @property
     def int8(self) -> NetworkSpeed | None:
         """The pruned network, quantised."""
-        return next((network for network in self.networks if network.label == "int8"), None)
+        return self._labelled("int8")
+
+    @property
+    def original_int8(self) -> NetworkSpeed | None:
+        """The network before pruning, quantised."""
+        return self._labelled("original_int8")
+
+    def _labelled(self, label: str) -> NetworkSpeed | None:
+        return next((network for network in self.networks if network.label == label), None)
 
 
 def device_facts(sources: Sources) -> tuple[DeviceFacts, ...]:
@@ -84,8 +92,8 @@ def device_facts(sources: Sources) -> tuple[DeviceFacts, ...]:
 def _facts(comparison: Comparison, sources: Sources, *, own: bool) -> DeviceFacts:
     info = comparison.device
     throttled = info.details.get("throttled", "")
-    known = comparison.model_sha256, sources.shipped_sha256
-    stale = not own and all(known) and known[0] != known[1]
+    known = (comparison.model_sha256, sources.shipped_sha256), (comparison.int8_sha256, sources.int8_sha256)
+    stale = not own and any(all(pair) and pair[0] != pair[1] for pair in known)
     return DeviceFacts(
         info=info,
         title=info.model if info.name in info.model else f"{info.model} ({info.name})",
@@ -144,6 +152,10 @@ def _ranges(cores: str) -> str:
 def _networks(comparison: Comparison) -> Iterator[NetworkSpeed]:
     yield _network("original", comparison.original, comparison)
     yield _network("pruned", comparison.pruned, comparison, comparison.speedup, comparison.speedup_ci)
+    alone = comparison.original_int8
+    if alone is not None:
+        speedup, interval = comparison.speedup_original_int8, comparison.speedup_original_int8_ci
+        yield _network("original_int8", alone, comparison, speedup, interval)
     if comparison.int8 is not None:
         yield _network("int8", comparison.int8, comparison, comparison.speedup_int8, comparison.speedup_int8_ci)
 
@@ -179,7 +191,11 @@ def _warnings(comparison: Comparison, sources: Sources, *, stale: bool) -> Itera
             f"This device timed an earlier network of this run, not the one that ships now: type `{command} --again`."
         )
     yield from fallen_back(comparison.device)
-    names = {"int8": "The pruned network in int8 was not timed", "pruned": "The pruned network was not timed"}
+    names = {
+        "int8": "The pruned network in int8 was not timed",
+        "original_int8": "The original network in int8 was not timed",
+        "pruned": "The pruned network was not timed",
+    }
     for label, reason in comparison.failed.items():
         yield f"{names.get(label, f'{label} was not timed')}: {reason.rstrip('.')}."
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
@@ -45,33 +46,43 @@ STAND_INS: Final = {
 SURFACE, INK, MUTED, GRID, BEFORE, AFTER, WALL, GREEN, PURPLE, AMBER, SKY, ROSE, BAND, SHADE = STAND_INS.values()
 _VARIABLES: Final = {stand_in: f"var(--{role})" for role, stand_in in STAND_INS.items()}
 WIDTH_PX: Final = 360  # in the SVG's own units; a phone shows it at 0.9, a desktop's column at 1.45
-_STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "amc-mobile",
-    "text.parse_math": False,  # a layer may be called "$x$"
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib; wider than most system fonts, so nothing overlaps
-    "font.size": 11,
-    "axes.labelsize": 11,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "text.color": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "axes.unicode_minus": True,
-    "path.simplify": False,
-}
+
+
+def _style(colours: Mapping[str, str]) -> dict[Any, Any]:
+    """The settings of matplotlib; `colours` says what each role is drawn with."""
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "amc-mobile",
+        "text.parse_math": False,  # a layer may be called "$x$"
+        "font.family": ["DejaVu Sans"],  # ships with matplotlib; wider than most system fonts, so nothing overlaps
+        "font.size": 11,
+        "axes.labelsize": 11,
+        "xtick.labelsize": 10.5,
+        "ytick.labelsize": 10.5,
+        "axes.edgecolor": colours["grid"],
+        "axes.labelcolor": colours["muted"],
+        "xtick.color": colours["grid"],
+        "ytick.color": colours["grid"],
+        "xtick.labelcolor": colours["muted"],
+        "ytick.labelcolor": colours["muted"],
+        "text.color": colours["ink"],
+        "grid.color": colours["grid"],
+        "grid.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "axes.unicode_minus": True,
+        "path.simplify": False,
+    }
+
+
+def light() -> dict[str, str]:
+    """The light colours of style.css by role, for pictures that cannot follow it."""
+    rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8").partition("}")[0]
+    return dict(re.findall(r"--([\w-]+): (#\w+)", rules))
 
 
 # shape -> its outline in a box of 16 x 12; drawn, because phones show such characters as emoji or not at all
@@ -126,24 +137,45 @@ class Picture:
 
 
 @contextmanager
-def canvas(height_px: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure of the report's width in the report's style, and its axes; draw within the `with`."""
-    with panels(height_px, 1) as (figure, (axes,)):
+def canvas(
+    height_px: float, width_px: float = WIDTH_PX, colours: Mapping[str, str] = STAND_INS
+) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure in the report's style, and its axes; draw within the `with`."""
+    with panels(height_px, 1, width_px, colours) as (figure, (axes,)):
         yield figure, axes
 
 
 @contextmanager
-def panels(height_px: float, count: int) -> Iterator[tuple[Figure, list[Axes]]]:
+def panels(
+    height_px: float, count: int, width_px: float = WIDTH_PX, colours: Mapping[str, str] = STAND_INS
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """As `canvas`, with several axes below each other that share their x."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()  # the user's own matplotlibrc must not show
-        mpl.rcParams.update(_STYLE)
+        mpl.rcParams.update(_style(colours))
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(WIDTH_PX / 72, height_px / 72), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(width_px / 72, height_px / 72), layout="constrained", facecolor="none")
         all_axes = list(figure.subplots(count, sharex=True, squeeze=False)[:, 0])
         for axes in all_axes:
             axes.set_facecolor("none")
         yield figure, all_axes
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file. Call within `canvas`, drawn in colours that a file of its own may have."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, facecolor=light()["surface"], metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def standalone(picture: Picture) -> str:
+    """The picture as an SVG file of its own that follows light and dark."""
+    css = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    rules = css.partition("* { box-sizing")[0].replace(":root", "svg")
+    style = f"<style>{rules}text {{ font-family: system-ui, sans-serif }} svg {{ background: var(--surface) }}</style>"
+    return picture.svg.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
+    ).replace(">", f">{style}", 1)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:

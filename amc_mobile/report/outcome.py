@@ -10,7 +10,7 @@ from typing import Literal
 from amc_mobile.cost import formulas
 from amc_mobile.cost.price import price
 from amc_mobile.report.sources import Accuracy, Sources, Tested
-from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Comparison, Measurement, Metric, Policy
+from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Comparison, Measurement, Metric, Policy, Precision
 
 Standing = Literal["held", "exceeded", "predicted", "emulated"]
 
@@ -32,8 +32,18 @@ class TestedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """An accuracy before and after, with standard errors; `after` is None before the pruned network was tested."""
+
+    before: float
+    after: float | None
+    before_error: float | None
+    after_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class AccuracyFacts:
-    """Accuracy on images that the search never saw; `before` and `after` are in the run's own metric."""
+    """Accuracy on images that the search never saw; `before` and `after` are in the run's own metric and precision."""
 
     metric: AccuracyName
     images: int
@@ -45,6 +55,9 @@ class AccuracyFacts:
     finetuned: bool
     uniform: float | None
     rows: tuple[TestedRow, ...]
+    precision: Precision = "fp32"
+    fp32: Change | None = None
+    int8: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +127,45 @@ def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
     """The accuracy table, or None before anything was tested."""
     if accuracy is None:
         return None
-    final = accuracy.finetuned or accuracy.pruned
-    images = accuracy.test_images
-    before, after = _in_metric(accuracy.original, accuracy.metric), _in_metric(final, accuracy.metric)
+    images, metric = accuracy.test_images, accuracy.metric
+    fp32 = _change(accuracy.original, accuracy.finetuned or accuracy.pruned, metric, images)
+    int8 = None if accuracy.original_int8 is None else _change(accuracy.original_int8, accuracy.int8, metric, images)
+    judged, uniform = fp32, accuracy.uniform
+    if accuracy.precision == "int8" and int8 is not None:
+        judged, uniform = int8, accuracy.uniform_int8
     labelled = (
         ("original", accuracy.original),
         ("pruned and repaired", accuracy.pruned),
         ("pruned, repaired and fine-tuned", accuracy.finetuned),
         ("uniform pruning at the same budget, repaired", accuracy.uniform),
+        ("original, int8", accuracy.original_int8),
+        ("what ships, int8" if accuracy.finetuned is None else "what ships, fine-tuned, int8", accuracy.int8),
+        ("uniform pruning, repaired, int8", accuracy.uniform_int8),
     )
     return AccuracyFacts(
-        metric=accuracy.metric,
+        metric=metric,
         images=images,
         search_images=accuracy.search_images,
-        before=before or 0.0,
-        after=after,
-        before_error=_error(before, accuracy.metric, images),
-        after_error=_error(after, accuracy.metric, images),
+        before=judged.before,
+        after=judged.after,
+        before_error=judged.before_error,
+        after_error=judged.after_error,
         finetuned=accuracy.finetuned is not None,
-        uniform=_in_metric(accuracy.uniform, accuracy.metric),
+        uniform=_in_metric(uniform, metric),
         rows=tuple(_tested_row(label, tested, images) for label, tested in labelled if tested is not None),
+        precision="int8" if judged is int8 else "fp32",
+        fp32=fp32,
+        int8=int8,
     )
+
+
+def _change(original: Tested, pruned: Tested | None, metric: AccuracyName, images: int) -> Change:
+    before, after = original.share(metric) or 0.0, _in_metric(pruned, metric)
+    return Change(before, after, _error(before, metric, images), _error(after, metric, images))
 
 
 def _in_metric(tested: Tested | None, metric: AccuracyName) -> float | None:
-    if tested is None:
-        return None
-    found: float | None = getattr(tested, metric)
-    return tested.top1 if found is None else found
+    return None if tested is None else tested.share(metric)
 
 
 def _error(share: float | None, metric: AccuracyName, images: int) -> float | None:

@@ -17,7 +17,7 @@ from amc_mobile.report.examples import Examples
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
-from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, SearchResult, Trial
+from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ class Tested:
     map: float | None = None
     map50: float | None = None
 
+    def share(self, metric: AccuracyName) -> float | None:
+        """In that metric; a file of before top-5 was kept has top-1 only."""
+        found: float | None = getattr(self, metric)
+        return self.top1 if found is None else found
+
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
@@ -40,9 +45,23 @@ class Accuracy:
     pruned: Tested | None = None
     finetuned: Tested | None = None
     uniform: Tested | None = None
+    original_int8: Tested | None = None
+    int8: Tested | None = None  # of the last of these
+    uniform_int8: Tested | None = None
     test_images: int = 0
     search_images: int | None = None
     metric: AccuracyName = "top1"
+    precision: Precision = "fp32"  # of the networks that the run is about
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """int8.json: how the networks were quantised, or why they could not be."""
+
+    method: RangeMethod
+    images: int
+    weight_bits: int
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +98,8 @@ class Sources:
     elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
     damaged: tuple[str, ...] = ()  # why some of these are not there
     shipped_sha256: str = ""  # of model.onnx
+    int8_sha256: str = ""  # of model.int8.onnx
+    int8: Quantised | None = None
 
     @property
     def fine_grained(self) -> bool:
@@ -112,6 +133,8 @@ def read_sources(folder: RunFolder) -> Sources:
         elsewhere=elsewhere,
         damaged=damaged,
         shipped_sha256=folder.model_sha256() if elsewhere else "",
+        int8_sha256=folder.int8_sha256() if elsewhere else "",
+        int8=_optional(folder.int8, Quantised),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from amc_mobile.report import wording as say
 from amc_mobile.report.facts import Facts
-from amc_mobile.report.outcome import AccuracyFacts, SpeedFacts
+from amc_mobile.report.outcome import AccuracyFacts, Change, SpeedFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class KeyRow:
 
 
 def key_rows(facts: Facts) -> tuple[KeyRow, ...]:
-    """Latency, accuracy, MACs, parameters and file size, before and after."""
+    """Latency, accuracy, MACs, parameters and file size, before and after; the first two in int8, too."""
     return tuple(_key_rows(facts))
 
 
 def _key_rows(facts: Facts) -> Iterator[KeyRow]:
     yield _latency_row(facts)
-    if facts.accuracy is not None:
-        yield _accuracy_row(facts.accuracy)
+    yield from _int8_latency_row(facts)
+    yield from _accuracy_rows(facts.accuracy)
     sizes = facts.sizes
     yield _count_row("MACs", sizes.macs_before, sizes.macs_after)
     yield _count_row("Parameters", sizes.params_before, sizes.params_after)
@@ -46,11 +46,22 @@ def _key_rows(facts: Facts) -> Iterator[KeyRow]:
 def _latency_row(facts: Facts) -> KeyRow:
     if facts.speed is not None:
         before, after = say.ms(facts.speed.before_us), say.ms(facts.speed.after_us)
-        return KeyRow("Latency", before, after, _speed_change(facts.speed))
+        in_int8 = facts.device is not None and facts.device.precision == "int8"
+        return KeyRow(f"Latency{' in int8' if in_int8 else ''}", before, after, _speed_change(facts.speed))
     budget = facts.budget
     if budget is not None and budget.metric == "latency_us":
         return KeyRow("Latency", say.ms(budget.full), say.ms(budget.predicted), "predicted, not measured")
     return KeyRow("Latency", "–", "–", "not measured")
+
+
+def _int8_latency_row(facts: Facts) -> Iterator[KeyRow]:
+    """Both networks in int8, where the run's own device timed them beside the float ones."""
+    own = next((device for device in facts.devices if device.own), None)
+    if own is None or own.int8 is None or own.original_int8 is None:
+        return
+    before_us, after_us = own.original_int8.latency_us, own.int8.latency_us
+    change = "emulated: no claim" if own.info.emulated else say.times(before_us / after_us)
+    yield KeyRow("Latency in int8", say.ms(before_us), say.ms(after_us), change)
 
 
 def _speed_change(speed: SpeedFacts) -> str:
@@ -59,13 +70,25 @@ def _speed_change(speed: SpeedFacts) -> str:
     return f"{say.times(speed.speedup)} ({say.interval(speed.speedup_ci)})"
 
 
-def _accuracy_row(accuracy: AccuracyFacts) -> KeyRow:
+def _accuracy_rows(accuracy: AccuracyFacts | None) -> Iterator[KeyRow]:
+    """In the precision of the run first, then in the other one."""
+    if accuracy is None:
+        return
     name = say.heading(say.ACCURACY_NAMES[accuracy.metric]) + (" accuracy" if accuracy.before_error is not None else "")
-    before = _with_error(accuracy.before, accuracy.before_error)
-    if accuracy.after is None:
+    named = {"fp32": (name, accuracy.fp32), "int8": (f"{name} in int8", accuracy.int8)}
+    if accuracy.precision == "int8":
+        named = {"int8": named["int8"], "fp32": (f"{name} in fp32", accuracy.fp32)}
+    for label, change in named.values():
+        if change is not None:
+            yield _accuracy_row(label, change)
+
+
+def _accuracy_row(name: str, change: Change) -> KeyRow:
+    before = _with_error(change.before, change.before_error)
+    if change.after is None:
         return KeyRow(name, before, "–", "–")
-    after = _with_error(accuracy.after, accuracy.after_error)
-    return KeyRow(name, before, after, say.points(accuracy.after - accuracy.before))
+    after = _with_error(change.after, change.after_error)
+    return KeyRow(name, before, after, say.points(change.after - change.before))
 
 
 def _with_error(share: float, error: float | None) -> str:

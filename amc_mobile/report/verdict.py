@@ -18,7 +18,8 @@ def verdict(
     parts = [_speed_claim(device, speed, budget)]
     if accuracy is not None and accuracy.after is not None:
         name = say.ACCURACY_NAMES[accuracy.metric]
-        parts.append(f"{say.percent(accuracy.before)} → {say.percent(accuracy.after)} {name}")
+        in_int8 = " in int8" if accuracy.precision == "int8" else ""
+        parts.append(f"{say.percent(accuracy.before)} → {say.percent(accuracy.after)} {name}{in_int8}")
     sentence = ", ".join(parts)
     if speed is not None and not speed.emulated and speed.predicted_us is not None:
         sentence += f"; the table predicted {say.ms(speed.predicted_us)}, the clock said {say.ms(speed.after_us)}"
@@ -115,11 +116,6 @@ def _speed_notes(speed: SpeedFacts | None, devices: Sequence[DeviceFacts]) -> It
         )
     else:
         yield "Times of layers come from the latency table, not from the comparison."
-    if any(device.int8 is not None for device in devices):
-        yield (
-            "Times in int8 are those of the pruned network with static quantisation, whose ranges come from noise: "
-            "they say how fast it would be. Its accuracy was not measured, and it does not ship."
-        )
     if speed is not None and speed.drift is not None:
         yield (
             f"The original took {say.ms(speed.before_us / speed.drift)} when the latency table was measured and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -60,7 +60,7 @@ def reestimate(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def synchronised(module: nn.Module, group: torch.distributed.ProcessGroup | None) -> Iterator[None]:
+def synchronised(modules: Sequence[nn.Module], group: torch.distributed.ProcessGroup | None) -> Iterator[None]:
     """While it lasts, batch norms in training mode see the batch of all processes; None: nothing changes.
 
     torch's SyncBatchNorm does the same, but on GPUs only, and as another module.
@@ -68,7 +68,7 @@ def synchronised(module: nn.Module, group: torch.distributed.ProcessGroup | None
     if group is None:
         yield
         return
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    norms = [part for module in modules for part in module.modules() if isinstance(part, _BatchNorm)]
     for norm in norms:
         norm.forward = partial(_forward, norm, group)  # type: ignore[method-assign]
     try:

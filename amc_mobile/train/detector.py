@@ -78,7 +78,7 @@ class _Run:
     def __init__(
         self, module: nn.Module, images: ImageSource, labels: np.ndarray, settings: Settings, seed: int
     ) -> None:
-        self._identity = resuming.identity([module], images, _flat(labels), settings, seed, 1)
+        self._identity = resuming.identity(module, _flat(labels), settings, images.identity(), seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._module: Any = module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._images, self._settings, self._seed = images, settings, seed

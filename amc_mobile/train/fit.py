@@ -8,7 +8,6 @@ Several processes (see `parallel`) share every batch and compute what one would,
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,23 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from amc_mobile.config import FinetuneConfig, TrainConfig
+from amc_mobile.config import FinetuneConfig
 from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.runs import write_json
-from amc_mobile.train import batch_norm, resuming, schedule
+from amc_mobile.train import batch_norm, resuming
 from amc_mobile.train.augment import augmented, draw
-from amc_mobile.train.average import WeightAverage
 from amc_mobile.train.batches import ImageSource, InMemory, in_order, shuffled
 from amc_mobile.train.history import SCHEMA, Epoch, History
-from amc_mobile.train.losses import imitation
 from amc_mobile.train.parallel import Team, together
-from amc_mobile.train.precision import Arithmetic
+from amc_mobile.train.step import Settings, Stepper
+from amc_mobile.train.teacher import ModuleTeacher, Teacher
 from amc_mobile.train.validation import Judge, set_aside
-
-Settings = FinetuneConfig | TrainConfig
 
 _LOOK_EVERY = 20  # steps between looks at the loss where looking means waiting: on a GPU, or for other processes
 _JUDGED_AT_ONCE = 256  # images
@@ -48,7 +43,7 @@ def fit(
     settings: Settings,
     *,
     seed: int,
-    teacher: nn.Module | None = None,
+    teacher: nn.Module | Teacher | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     record: Path | None = None,
@@ -76,7 +71,8 @@ def fit(
     if not len(images):
         raise DataError("there are no training images; leave some with data.train_images, or set the epochs to 0")
     source = InMemory(images) if isinstance(images, np.ndarray) else images
-    work = partial(_fit, module, source, labels, settings, seed, teacher, after_step)
+    imitated = ModuleTeacher(teacher) if isinstance(teacher, nn.Module) else teacher
+    work = partial(_fit, module, source, labels, settings, seed, imitated, after_step)
     return together(work, progress=progress, path=checkpoint, record=record)
 
 
@@ -86,7 +82,7 @@ def _fit(
     labels: np.ndarray,
     settings: Settings,
     seed: int,
-    teacher: nn.Module | None,
+    teacher: Teacher | None,
     after_step: Callable[[nn.Module], None] | None,
     team: Team,
     progress: Progress | None = None,
@@ -97,7 +93,7 @@ def _fit(
     run = _Run(module, images, labels, settings, seed, teacher, after_step, team)
     run.resume(path)
     try:
-        with batch_norm.synchronised(module, team.group):
+        with batch_norm.synchronised(run.networks, team.group):
             while not run.finished:
                 run.epoch(progress)
                 if team.leads and path is not None:
@@ -112,7 +108,7 @@ def _fit(
 
 
 class _Run:
-    """One training: the module, its average, its optimiser, and the images."""
+    """One training: the module with its optimiser, the images, and what is known of the epochs so far."""
 
     def __init__(
         self,
@@ -121,152 +117,118 @@ class _Run:
         labels: np.ndarray,
         settings: Settings,
         seed: int,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         after_step: Callable[[nn.Module], None] | None,
         team: Team,
     ) -> None:
-        networks = [network for network in (module, teacher) if network is not None]
-        self._identity = resuming.identity(networks, images, labels, settings, seed, team.size)
-        self._arithmetic = Arithmetic(settings.precision, team.device)
-        self._frozen = _frozen(module, settings)
-        self._module = _placed(module, team.device)
-        self._network = team.wrapped(self._module)  # the same, with everybody's gradients
+        taught = None if teacher is None else teacher.identity()
+        self._identity = resuming.identity(module, labels, settings, images.identity(), taught, seed, team.size)
+        self._stepper = Stepper(module, settings, team, teacher, after_step)
         self._images, self._settings, self._seed, self._team = images, settings, seed, team
         self._labels = torch.from_numpy(np.ascontiguousarray(labels, np.int64)).to(team.device)
         self._positions, self._validation = set_aside(len(images), settings.validation_images, seed)
         self._batch = _batch_size(settings.batch_size, len(self._positions), team.size)
         self._steps = len(self._positions) // self._batch  # per epoch
-        self._total = self._steps * (settings.epochs or 0)
-        self._imitated, self._teacher = 0.0, None
-        if isinstance(settings, FinetuneConfig) and teacher is not None and settings.distillation > 0:
-            self._imitated = settings.distillation
-            self._teacher = _placed(copy.deepcopy(teacher).eval(), team.device)
-        self._after_step = after_step
-        self._optimiser = _optimiser(module, settings)
-        self._average = WeightAverage(module, settings.ema) if settings.ema > 0 else None
+        self._asked = settings.epochs or 0
         self._judge = Judge(settings.patience)
         self._best: dict[str, torch.Tensor] | None = None
         self._epochs: list[Epoch] = []
 
     @property
+    def networks(self) -> list[nn.Module]:
+        """The module, and the average of its weights if there is one."""
+        return list(dict.fromkeys([self._stepper.module, self._stepper.result]))
+
+    @property
     def finished(self) -> bool:
         """Whether all epochs are done, or it is enough."""
-        return len(self._epochs) >= (self._settings.epochs or 0) or self._judge.impatient
+        return len(self._epochs) >= self._asked or self._judge.impatient
 
     def epoch(self, progress: Progress | None) -> None:
         """Trains for one epoch and takes note of how good the network is then."""
         start = time.monotonic()
         loss = self._pass(len(self._epochs), progress)
         seconds = time.monotonic() - start
-        rate, speed = self._optimiser.param_groups[0]["lr"], self._steps * self._batch / seconds
-        number, accuracy = len(self._epochs) + 1, self._judged()
-        self._epochs.append(Epoch(number, loss, accuracy, rate, round(seconds, 3), round(speed, 1)))
+        number, speed = len(self._epochs) + 1, self._steps * self._batch / seconds
+        self._reestimate(number)
+        accuracy = self._accuracy() if len(self._validation) else None
+        self._epochs.append(Epoch(number, loss, accuracy, self._stepper.rate, round(seconds, 3), round(speed, 1)))
         if accuracy is not None and self._judge.improved(number, accuracy):
-            self._best = {name: tensor.clone() for name, tensor in self._result.state_dict().items()}
+            self._best = {name: tensor.clone() for name, tensor in self._stepper.result.state_dict().items()}
 
     def take_result(self) -> None:
         """The module becomes what counts: the average of its weights, at the best epoch if there was a judge."""
-        state = self._result.state_dict() if self._best is None else self._best
+        state = self._stepper.result.state_dict() if self._best is None else self._best
         if self._epochs:
-            self._module.load_state_dict(state)
+            self._stepper.module.load_state_dict(state)
 
     # ---------------------------------------------------------------------------------------------------- one epoch
 
     def _pass(self, epoch: int, progress: Progress | None) -> float:
         """One pass over the images, in a new order. Returns: the mean loss. Raises: ConfigError if it is no number."""
+        device, share = self._team.device, self._team.share
         chance = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)  # of the order and the augmentation
-        parts = shuffled(self._positions, self._batch, chance)
-        mine = [part[self._team.share] for part in parts]
-        losses = torch.zeros((), dtype=torch.float64, device=self._team.device)
-        self._train_mode()
-        with torch.random.fork_rng(devices=[self._team.device] if self._team.device.type == "cuda" else []):
+        mine = [part[share] for part in shuffled(self._positions, self._batch, chance)]
+        losses = torch.zeros((), dtype=torch.float64, device=device)
+        self._stepper.train_mode()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed((self._seed * 1_000_003 + epoch) * 1_009 + self._team.rank)  # of dropout and the like
-            for step, images in enumerate(self._images.batches(mine, self._team.device)):
-                self._set_rate((epoch * self._steps + step) / self._total)
-                changes = draw(self._batch, self._settings.shift, self._settings.flip, chance).share(self._team.share)
-                loss = self._step(augmented(images, changes), self._labels[mine[step].to(self._team.device)])
+            for step, images in enumerate(self._images.batches(mine, device), start=epoch * self._steps):
+                changes = draw(self._batch, self._settings.shift, self._settings.flip, chance).share(share)
+                labels = self._labels[mine[step % self._steps].to(device)]
+                done = step / (self._steps * self._asked)
+                loss = self._stepper.step(augmented(images, changes), labels, len(images) / self._batch, done)
                 losses += loss
                 if self._looks(step):
-                    self._tell(epoch, step, self._checked(loss, epoch), progress)
+                    self._tell(step, self._checked(loss, epoch), progress)
         return self._checked(losses, epoch) / self._steps
-
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step of the optimiser. Returns: this process's part of the batch's mean loss."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        with self._arithmetic.autocast():
-            loss = self._loss(images, labels) * (len(images) / self._batch)
-        self._arithmetic.step(loss * self._team.size, self._optimiser)  # gradients are means over the processes
-        if self._after_step is not None:
-            self._after_step(self._module)
-        if self._average is not None:
-            self._average.update(self._module)
-        return loss.detach()
-
-    def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross entropy with the smoothed labels, mixed with the divergence from the teacher's softened answer."""
-        logits = self._network(images)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self._settings.label_smoothing)
-        if self._teacher is None or not isinstance(self._settings, FinetuneConfig):
-            return loss
-        with torch.inference_mode():
-            answer = self._teacher(images)
-        soft = imitation(logits.float(), answer.float(), self._settings.temperature)
-        return (1 - self._imitated) * loss + self._imitated * soft
-
-    def _train_mode(self) -> None:
-        self._module.train()
-        if self._frozen:
-            batch_norm.freeze(self._module)
-
-    def _set_rate(self, progress: float) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._settings.learning_rate * schedule.rate(progress, self._settings.warmup)
 
     def _looks(self, step: int) -> bool:
         """Whether the loss is looked at after this step: not always where that means waiting for a GPU or others."""
         waits = self._team.size > 1 or self._team.device.type != "cpu"
-        return not waits or step % _LOOK_EVERY == 0 or step == self._steps - 1
+        return not waits or step % _LOOK_EVERY == 0 or (step + 1) % self._steps == 0
 
     def _checked(self, loss: torch.Tensor, epoch: int) -> float:
         """The loss of all processes together. Raises: ConfigError if it is no number."""
         number = float(self._team.total(loss))
         if not math.isfinite(number):
+            section = "finetune" if isinstance(self._settings, FinetuneConfig) else "train"
             raise ConfigError(
-                f"training diverged in epoch {epoch + 1}: the loss is {number}; lower {_section(self._settings)}"
-                ".learning_rate"
+                f"training diverged in epoch {epoch + 1}: the loss is {number}; lower {section}.learning_rate"
             )
         return number
 
-    def _tell(self, epoch: int, step: int, loss: float, progress: Progress | None) -> None:
-        if progress is not None:
-            judged = self._epochs[-1].validation_accuracy if self._epochs else None
-            tail = "" if judged is None else f", {judged:.1%} right on validation images"
-            done = epoch * self._steps + step + 1
-            progress(done, self._total, f"epoch {epoch + 1} of {self._settings.epochs}, loss {loss:.3f}{tail}")
+    def _tell(self, step: int, loss: float, progress: Progress | None) -> None:
+        if progress is None:
+            return
+        judged = self._epochs[-1].validation_accuracy if self._epochs else None
+        tail = "" if judged is None else f", {judged:.1%} right on validation images"
+        what = f"epoch {step // self._steps + 1} of {self._asked}, loss {loss:.3f}{tail}"
+        progress(step + 1, self._steps * self._asked, what)
 
-    # ------------------------------------------------------------------------------------------------- what it gave
+    # -------------------------------------------------------------------------------------------- how good it is now
 
-    @property
-    def _result(self) -> nn.Module:
-        """The network that would count now."""
-        return self._module if self._average is None else self._average.network
+    def _reestimate(self, epoch: int) -> None:
+        """Takes the batch norms' statistics anew, if the settings want it and the network is about to be judged."""
+        wanted = self._settings.reestimate
+        if not wanted or self._stepper.frozen or not (len(self._validation) or epoch == self._asked):
+            return
+        order = np.random.default_rng(self._seed).permutation(self._positions)
+        parts = in_order(order[: max(wanted, 2 * self._team.size)], self._batch)
+        whole = [part[self._team.share] for part in parts if len(part) == len(parts[0])]
+        batch_norm.reestimate(self._stepper.result, self._batches(whole))
 
-    def _judged(self) -> float | None:
-        """Share of right answers on the images set aside, if any were; batch norms are re-estimated before."""
-        last = len(self._epochs) + 1 == self._settings.epochs
-        if self._settings.reestimate and not self._frozen and (last or len(self._validation)):
-            chosen = torch.randperm(len(self._positions), generator=torch.Generator().manual_seed(self._seed))
-            sample = self._positions[chosen[: self._settings.reestimate].numpy()]
-            batch_norm.reestimate(self._result, self._batches(in_order(sample, self._batch)))
-        if not len(self._validation):
-            return None
+    def _accuracy(self) -> float:
+        """Share of right answers on the images set aside. Every process counts on its own share of them."""
         parts = [part[self._team.share] for part in in_order(self._validation, _JUDGED_AT_ONCE)]
+        parts = [part for part in parts if len(part)]
         right = torch.zeros((), dtype=torch.int64, device=self._team.device)
-        network = self._result.eval()
-        with torch.inference_mode(), self._arithmetic.autocast():
+        network, training = self._stepper.result, self._stepper.result.training
+        network.eval()
+        with torch.inference_mode(), self._stepper.arithmetic.autocast():
             for part, images in zip(parts, self._batches(parts), strict=True):
-                labels = self._labels[part.to(self._team.device)]
-                right += (network(images).argmax(1) == labels).sum() if len(part) else 0
+                right += (network(images).argmax(1) == self._labels[part.to(self._team.device)]).sum()
+        network.train(training)
         return int(self._team.total(right)) / len(self._validation)
 
     def _batches(self, parts: list[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -275,18 +237,17 @@ class _Run:
 
     def history(self) -> History:
         """What came of it so far."""
-        asked = self._settings.epochs or 0
         return History(
             schema=SCHEMA,
             epochs=tuple(self._epochs),
             best_epoch=self._judge.best_epoch or len(self._epochs),
-            asked_epochs=asked,
-            stopped_early=self._judge.impatient and len(self._epochs) < asked,
+            asked_epochs=self._asked,
+            stopped_early=self._judge.impatient and len(self._epochs) < self._asked,
             images=len(self._positions),
             validation_images=len(self._validation),
-            batch_norms="frozen" if self._frozen else "trained",
+            batch_norms="frozen" if self._stepper.frozen else "trained",
             device=str(self._team.device),
-            precision=self._arithmetic.name,
+            precision=self._stepper.arithmetic.name,
             processes=self._team.size,
         )
 
@@ -296,10 +257,7 @@ class _Run:
         """Writes what is needed to go on from here: all or nothing."""
         state = {
             "identity": self._identity,
-            "module": self._module.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
-            "arithmetic": self._arithmetic.state_dict(),
+            "stepper": self._stepper.state_dict(),
             "judge": asdict(self._judge),
             "best": self._best,
             "epochs": [asdict(epoch) for epoch in self._epochs],
@@ -311,19 +269,9 @@ class _Run:
         state = self._team.told(resuming.read(path, self._identity))
         if state is None:
             return
-        self._module.load_state_dict(state["module"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._arithmetic.load_state_dict(state["arithmetic"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
+        self._stepper.load_state_dict(state["stepper"])
         self._judge, self._best = Judge(**state["judge"]), state["best"]
         self._epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-
-
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module itself, on the device, in the order of memory that convolutions like."""
-    placed: nn.Module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return placed
 
 
 def _batch_size(wanted: int, images: int, processes: int) -> int:
@@ -331,26 +279,3 @@ def _batch_size(wanted: int, images: int, processes: int) -> int:
     if processes > 1 and batch < 2 * processes:
         raise ConfigError(f"batches of {batch} images are too small for {processes} processes; start fewer")
     return batch
-
-
-def _frozen(module: nn.Module, settings: Settings) -> bool:
-    """Whether batch norms keep their statistics: as a FinetuneConfig says. From scratch they must be learnt."""
-    if not isinstance(settings, FinetuneConfig):
-        return False
-    return settings.batch_norm == "frozen" or (settings.batch_norm == "auto" and batch_norm.trivial(module))
-
-
-def _section(settings: Settings) -> str:
-    return "finetune" if isinstance(settings, FinetuneConfig) else "train"
-
-
-def _optimiser(module: nn.Module, settings: Settings) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weights decay, biases and batch norms do not."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [item for item in parameters if item.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [item for item in parameters if item.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
-    )

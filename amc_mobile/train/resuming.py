@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,22 @@ from pydantic import BaseModel
 from torch import nn
 
 from amc_mobile.runs import write_bytes
-from amc_mobile.train.batches import ImageSource
 
 
-def identity(
-    networks: Sequence[nn.Module], images: ImageSource, labels: np.ndarray, settings: BaseModel, seed: int, size: int
-) -> str:
-    """What makes two trainings the same: weights at the start, the teacher's, images, settings, seed, and processes."""
-    digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), seed, size, images.identity()]).encode())
+def identity(module: nn.Module, labels: np.ndarray, settings: BaseModel, *others: object) -> str:
+    """What makes two trainings the same: weights at the start, labels, settings, and what else is told."""
+    told = [settings.model_dump(mode="json"), state_digest(module), *map(str, others)]
+    digest = hashlib.sha256(json.dumps(told).encode())
     digest.update(np.ascontiguousarray(labels).data)
-    for network in networks:
-        for name, tensor in network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def state_digest(module: nn.Module) -> str:
+    """A digest of all that a module stores."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

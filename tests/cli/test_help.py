@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from amc_mobile.cli import main
-from amc_mobile.config import AgentName, PruneConfig, SearchConfig
+from amc_mobile.config import AgentName, FinetuneConfig, PruneConfig, SearchConfig
 
 
 def _choices(section, setting):
@@ -27,11 +27,13 @@ VERBS = (
     "export",
     "report",
     "why",
+    "transfer",
     "profile",
     "bench",
     "devices",
     "doctor",
     "graph",
+    "compare",
     "table",
     "table show",
     "table validate",
@@ -75,10 +77,13 @@ def test_every_command_and_option_says_what_it_does():
         ("--granularity", _choices(SearchConfig, "granularity")),
         ("--evaluator", _choices(SearchConfig, "evaluator")),
         ("--importance", _choices(PruneConfig, "importance")),
+        ("--train-precision", _choices(FinetuneConfig, "precision")),
+        ("--batch-norm", _choices(FinetuneConfig, "batch_norm")),
     ],
 )
 def test_help_names_every_choice(option, choices):
     """The help spells them out, because importing what knows them takes too long."""
-    search = typer.main.get_command(main.app).commands["search"]
-    said = next(parameter.help for parameter in search.params if option in parameter.opts)
+    commands = typer.main.get_command(main.app).commands
+    params = [parameter for verb in ("search", "finetune") for parameter in commands[verb].params]
+    said = next(parameter.help for parameter in params if option in parameter.opts)
     assert set(choices) <= set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", said))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from amc_mobile.errors import GraphError
-from amc_mobile.export.quantise import activation_ranges, float_names, quantise
+from amc_mobile.export.calibrate import activation_ranges, calibrate
+from amc_mobile.export.quantise import _rounded_weights, float_names, in_int8, quantise, with_corrected_biases
 from amc_mobile.graph.traced import first_channels
+from amc_mobile.types import RangeMethod
+from tests.graph.builders import Builder
 from tests.profile.networks import residual_network
 
 
@@ -48,11 +54,63 @@ def test_ranges_of_the_full_network_serve_its_slices():
     assert np.isfinite(answers(small, images(1))).all()
 
 
-def test_ranges_hold_every_image():
+def test_a_corrected_bias_takes_the_mean_error_of_rounded_weights_away():
+    """Unpadded layers are exact: their mean output over the images is that of the float network again.
+
+    Only the weights are rounded here; activations stay float, so that nothing else is in the way.
+    """
+    net = Builder(channels=4, size=6)
+    data = net.conv("input", "first", 4, 8, kernel=1)
+    data = net.conv(data, "deep", 8, 8, kernel=1, group=8)
+    model = net.build(net.linear(net.op("Flatten", net.op("GlobalAveragePool", data)), "last", 8, 3))
+    inputs = np.random.default_rng(1).uniform(0.0, 2.0, (6, 4, 6, 6)).astype(np.float32)
+    calibration = calibrate(model, inputs)
+    rounded = quantise(model, calibration.ranges)
+    corrected = with_corrected_biases(model, rounded, calibration.means)
+    wanted = answers(model, inputs).mean(axis=0)
+    plain, better = (answers(_with_weights_of(rounded, each), inputs).mean(axis=0) for each in (model, corrected))
+    assert np.abs(better - wanted).max() < 0.1 * np.abs(plain - wanted).max()
+
+
+def _with_weights_of(rounded: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float network with the weights that the quantised one has."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for item in copy.graph.initializer:
+        if item.name in (weights := _rounded_weights(rounded)):
+            item.CopyFrom(numpy_helper.from_array(weights[item.name].astype(np.float32), item.name))
+    return copy
+
+
+@pytest.mark.parametrize("method", get_args(RangeMethod))
+def test_every_method_gives_a_network_that_answers_nearly_the_same(method):
+    model, inputs = residual_network().model, images(8)
+    wanted, found = answers(model, inputs), answers(in_int8(model, inputs, method), inputs)
+    assert np.abs(found - wanted).max() < 0.1 * np.ptp(wanted)
+
+
+def test_the_same_images_give_the_same_file():
+    model, inputs = residual_network().model, images()
+    assert in_int8(model, inputs, "mse").SerializeToString() == in_int8(model, inputs, "mse").SerializeToString()
+
+
+def test_methods_leave_out_what_is_far_away():
+    """One value in 36,000 is a hundred times as large as the others: only "minmax" spends its levels on it."""
+    net = Builder(channels=1, size=60)
+    model = net.build(net.linear(net.op("Flatten", net.op("GlobalAveragePool", net.op("Relu", "input"))), "last", 1, 2))
+    inputs = np.random.default_rng(0).uniform(0.0, 1.0, (10, 1, 60, 60)).astype(np.float32)
+    inputs[3, 0, 5, 5] = 100.0
+    high = {method: calibrate(model, inputs, method).ranges["input"][1] for method in get_args(RangeMethod)}
+    assert high["minmax"] == 100.0
+    assert high["percentile"] < 2.0
+    assert high["mse"] < 40.0
+
+
+def test_a_range_holds_zero_and_every_image():
     model, inputs = residual_network().model, images()
     both, first = activation_ranges(model, inputs), activation_ranges(model, inputs[:1])
     assert set(both) == set(first)
-    assert all(both[name][0] <= first[name][0] <= first[name][1] <= both[name][1] for name in both)
+    assert all(both[name][0] <= first[name][0] <= 0.0 <= first[name][1] <= both[name][1] for name in both)
 
 
 def test_names_of_float_tensors_come_back():

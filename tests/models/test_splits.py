@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.config import DataConfig
+from amc_mobile.config import DataConfig, TransferDataConfig
 from amc_mobile.errors import DataError
-from amc_mobile.models.splits import make_splits
+from amc_mobile.models.splits import make_splits, train_and_test
 from amc_mobile.models.zoo import find
 
 PARTS = ("train", "search", "calibration", "test")
@@ -105,3 +105,37 @@ def test_too_few_images_are_counted(files):
     with pytest.raises(DataError, match="has 40 images, 5 of them left for calibration, which wants 10") as caught:
         make_splits(config, 0)
     assert "data.search_images (25)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "test"),
+    [
+        ({"name": "whole"}, 30, 10),
+        ({"name": "whole", "train_images": 7}, 7, 10),
+        ({"name": "whole", "test_images": 4}, 36, 4),
+        ({"name": "divided"}, 30, 10),
+        ({"name": "whole", "test": "other"}, 40, 12),
+        ({"name": "whole", "test": "divided", "test_images": 3, "train_images": 5}, 5, 3),
+    ],
+)
+def test_a_transfer_needs_two_parts_only(files, settings, train, test):
+    named = {key: files.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
+    parts = train_and_test(TransferDataConfig(**named), seed=3)
+    assert [len(part) for part in parts] == [train, test]
+    again = train_and_test(TransferDataConfig(**named), seed=3)
+    assert all(np.array_equal(one.indices, two.indices) for one, two in zip(parts, again, strict=True))
+    if "test" not in settings:
+        assert not set(parts[0].indices) & set(parts[1].indices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train_images": 31}, "30 of them left for training, which wants 31; lower data.train_images"),
+        ({"test_images": 40}, "no images for training"),
+        ({"test_images": 41}, "which wants 41; lower data.train_images or data.test_images"),
+    ],
+)
+def test_a_transfer_with_too_few_images_says_what_to_lower(files, settings, said):
+    with pytest.raises(DataError, match=said):
+        train_and_test(TransferDataConfig(name=files["whole"], **settings), seed=0)

@@ -25,7 +25,7 @@ def macs(module, shape):
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("name", ["digits", "plain20", "resnet20", "mobilenet_v1_0.25"])
+@pytest.mark.parametrize("name", ["digits", "vgg_small", "plain20", "resnet20", "mobilenet_v1_0.25"])
 def test_a_network_answers_logits_for_its_own_input(name):
     entry = find(name)
     with torch.inference_mode():

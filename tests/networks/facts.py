@@ -13,6 +13,7 @@ FACTS: tuple[tuple[str, int | None, int, int], ...] = (
     ("resnet20", None, 12, 400),
     ("resnet56", None, 30, 1072),
     ("plain20", None, 19, 688),
+    ("vgg_small", None, 6, 448),
     ("vgg16", None, 15, 12416),
     ("vgg16_bn", None, 15, 12416),
     ("efficientnet_b0", 64, 40, 11404),

@@ -79,7 +79,7 @@ def test_a_pruned_network_is_what_it_says(name: str, size: int | None, prunable:
         assert relative_error(run(traced.model, images), answer) > 10 * _TOLERANCE
         _check_costs(traced, [len(stay) for stay in kept], small, sliced)
         folder = RunFolder(tmp_path / str(number)).create()
-        save(folder, small, entry, traced, kept)
+        save(folder, small, entry, traced.network, kept)
         assert np.array_equal(answers(load(folder.root), images), answers(small, images))
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from amc_mobile.cli import main
 from amc_mobile.cli.aliases import split_address
-from amc_mobile.export.quantise import activation_ranges, quantise
+from amc_mobile.export.calibrate import activation_ranges
+from amc_mobile.export.quantise import quantise
 from android_bench.adb import Adb, Address
 from android_bench.answers import answers
 from android_bench.device import AndroidDevice, PhoneSettings

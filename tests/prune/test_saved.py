@@ -25,7 +25,7 @@ def saved(request, tmp_path, module_of, exported):
     channels = keep(share(traced, 0.6), rank(traced, "l1"))
     small = slice_module(module_of(name), traced, channels)
     folder = RunFolder(tmp_path).create()
-    save(folder, small, find(name), traced, channels)
+    save(folder, small, find(name), traced.network, channels)
     return folder, small, channels
 
 

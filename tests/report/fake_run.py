@@ -181,8 +181,8 @@ def comparison(
 ) -> Comparison:
     """With int8, and with times of the layers of `graph`: everything that a comparison can hold."""
     original, pruned = measurement("original", before_us, seed=3), measurement("pruned", after_us, seed=4)
-    int8 = measurement("int8", after_us / 2, seed=5)
-    speedup, speedup_int8 = (original.median_us() / each.median_us() for each in (pruned, int8))
+    original_int8, int8 = measurement("original_int8", before_us / 2, seed=6), measurement("int8", after_us / 2, seed=5)
+    speedup, alone, speedup_int8 = (original.median_us() / each.median_us() for each in (pruned, original_int8, int8))
     names = [] if graph is None else [*(layer.name for layer in graph.layers), ""]
     return Comparison(
         device=device,
@@ -198,7 +198,11 @@ def comparison(
         latency_int8_us=int8.median_us(),
         speedup_int8=speedup_int8,
         speedup_int8_ci=(speedup_int8 * 0.98, speedup_int8 * 1.02),
-        bytes={"original": 412_345, "pruned": 151_002, "int8": 45_678},
+        original_int8=original_int8,
+        latency_original_int8_us=original_int8.median_us(),
+        speedup_original_int8=alone,
+        speedup_original_int8_ci=(alone * 0.98, alone * 1.02),
+        bytes={"original": 412_345, "pruned": 151_002, "original_int8": 110_001, "int8": 45_678},
         layers=tuple(LayerTime(name, before_us / len(names), after_us / len(names)) for name in names),
     )
 
@@ -219,7 +223,9 @@ def write_run(folder: RunFolder, graph: NetworkGraph, *, episodes: int = 16, dev
     write_json(folder.policy, {"kept": best.kept, "channels": [], "groups": []})
     write_json(folder.why, reasons(graph, best.kept))
     scores = {"original": (0.989, 1.0), "pruned": (0.962, 0.999), "finetuned": (0.9867, 1.0), "uniform": (0.951, 0.998)}
+    scores |= {"original_int8": (0.988, 1.0), "int8": (0.984, 1.0), "uniform_int8": (0.949, 0.998)}
     accuracy = {name: {"top1": top1, "top5": top5} for name, (top1, top5) in scores.items()}
+    write_json(folder.int8, {"schema": 1, "method": "mse", "images": 100, "weight_bits": 7, "failed": ""})
     write_json(folder.accuracy, {"metric": "top1", "test_images": 450, "search_images": 500, **accuracy})
     predicted_us = best.cost.latency_us or 0.0
     write_json(folder.comparison, comparison(full_us * 1.01, predicted_us * 0.98, predicted_us, device, graph))

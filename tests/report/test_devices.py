@@ -48,13 +48,14 @@ def test_the_runs_own_device_comes_first_then_the_others_by_name(run):
 def test_every_number_of_a_device_is_told(run):
     found = timed_on(run, PHONE)
     device = gather(run).devices[1]
-    original, pruned, int8 = device.networks
+    original, pruned, alone, int8 = device.networks
     assert pruned.latency_us == found.latency_after_us
     assert pruned.latency_ci[0] <= pruned.latency_us <= pruned.latency_ci[1]
     assert (original.speedup, pruned.speedup, int8.speedup) == (None, found.speedup, found.speedup_int8)
+    assert (alone.label, alone.latency_us) == ("original_int8", found.latency_original_int8_us)
     assert (int8.load_us, int8.first_run_us) == (45_000.0, 13_500.0)
     assert pruned.peak_bytes == 50_008_000
-    assert [network.file_bytes for network in device.networks] == [412_345, 151_002, 45_678]
+    assert [network.file_bytes for network in device.networks] == [412_345, 151_002, 110_001, 45_678]
     text, markdown = text_of(run), markdown_of(run)
     for words in (
         "Google Tensor G2",
@@ -84,8 +85,11 @@ def test_layers_before_and_after_are_a_picture_and_a_table(run):
 def test_what_a_device_does_not_tell_is_left_out(run):
     """A comparison as the first version wrote it."""
     found = read_json(run.comparison)
-    for key in ("int8", "latency_int8_us", "speedup_int8", "speedup_int8_ci", "failed", "bytes", "layers"):
+    for key in [key for key in found if "int8" in key or key in ("failed", "bytes", "layers")]:
         del found[key]
+    tested = read_json(run.accuracy)
+    write_json(run.accuracy, {key: value for key, value in tested.items() if "int8" not in key})
+    run.int8.unlink()
     for label in ("original", "pruned"):
         del found[label]["starts"], found[label]["states"]
     write_json(run.comparison, found)
@@ -141,6 +145,7 @@ def test_a_model_that_failed_says_why(run):
         latency_int8_us=None,
         speedup_int8=None,
         speedup_int8_ci=None,
+        original_int8=None,
         failed={"int8": "the runner crashed (signal 11)"},
     )
     words = "The pruned network in int8 was not timed: the runner crashed (signal 11)."
@@ -189,7 +194,7 @@ def test_a_device_without_gauges_has_no_picture_of_them(run):
     found = comparison(500.0, 250.0, 249.0, PHONE, network())
     silent = {
         label: replace(getattr(found, label), states=(Conditions("2025-01-01T00:00:00Z"),) * 9)
-        for label in ("original", "pruned", "int8")
+        for label in ("original", "pruned", "original_int8", "int8")
     }
     run.devices.mkdir()
     write_json(run.device_comparison("pixel"), replace(found, **silent))
@@ -204,14 +209,14 @@ def test_a_further_device_alone_makes_a_report(run):
     identifiers = page.values("id")
     assert page.faults == [] and len(identifiers) == len(set(identifiers))
     assert {"figure-layers", "figure-layers1"} <= set(identifiers)  # by the table, and on the device
-    assert "speed not measured yet" in page.text and "Its accuracy was not measured" in page.text
+    assert "speed not measured yet" in page.text and "100 calibration images" in page.text
 
 
 def test_json_says_the_same(run):
     timed_on(run, PHONE)
     devices = json.loads(write_report(run).with_suffix(".json").read_text(encoding="utf-8"))["devices"]
     assert [device["info"]["name"] for device in devices] == ["host", "pixel"]
-    assert [one["label"] for one in devices[1]["networks"]] == ["original", "pruned", "int8"]
+    assert [one["label"] for one in devices[1]["networks"]] == ["original", "pruned", "original_int8", "int8"]
     assert devices[1]["layers"][-1]["layer"] == ""
     assert len(devices[1]["networks"][0]["states"]) == 9
 

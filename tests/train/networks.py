@@ -8,7 +8,9 @@ from torch import nn
 
 from amc_mobile.config import FinetuneConfig
 
-PLAIN = FinetuneConfig(epochs=4, learning_rate=0.05, batch_size=8, distillation=0.0, shift=0, ema=0.0)
+PLAIN = FinetuneConfig(
+    epochs=4, learning_rate=0.05, batch_size=8, distillation=0.0, shift=0, ema=0.0, batch_norm="train"
+)
 
 
 class Tiny(nn.Module):

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from amc_mobile.export.quantise import activation_ranges, quantise
+from amc_mobile.export.calibrate import activation_ranges
+from amc_mobile.export.quantise import quantise
 from android_bench.runner.inputs import made_up
 from android_bench.runner.manifest import Model, Step
 from tests.android_bench.runner.running import Program, convolution, elementwise, expected, outputs, saved

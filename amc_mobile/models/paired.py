@@ -1,0 +1,61 @@
+"""How sure accuracies are, and differences of accuracies on the same images, of networks that were trained by chance.
+
+Two things might have come out otherwise: which images were there to test on, and what the seeds made of the training.
+Both variances are added; how few seeds there are is taken into account by Student's t with Welch's and Satterthwaite's
+degrees of freedom (1947, 1946). With one seed its luck is unknown, and intervals are about the images alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+_TAIL = 0.975
+
+Right = NDArray[np.bool_]  # (seeds, images): which answers were right
+
+
+def accuracy_interval(right: Right) -> tuple[float, float]:
+    """The 95 % interval of a mean accuracy: over images by Wilson (1927), over seeds by their variance.
+
+    >>> [round(end, 3) for end in accuracy_interval(np.arange(100)[None] < 90)]
+    [0.826, 0.945]
+    """
+    images = right.shape[1]
+    share = float(right.mean())
+    squared = _Z**2 / images
+    centre = (share + squared / 2) / (1 + squared)
+    half = _Z / (1 + squared) * math.sqrt(share * (1 - share) / images + squared / (4 * images))
+    below, above = (((share - centre + sign * half) / _Z) ** 2 for sign in (1, -1))
+    seeds = _of_seeds(right.mean(axis=1))
+    low, high = (_half(variance, images, seeds, len(right)) for variance in (below, above))
+    return max(0.0, share - low), min(1.0, share + high)
+
+
+def difference_interval(one: Right, other: Right) -> tuple[float, float]:
+    """The 95 % interval of accuracy(one) - accuracy(other), both trained from the same seeds and asked the same images.
+
+    Images that both find equally hard, and seeds that are lucky for both, say nothing about the difference.
+    """
+    gains = one.mean(axis=0) - other.mean(axis=0)
+    mean, variance = float(gains.mean()), float(gains.var()) / len(gains)
+    half = _half(variance, len(gains), _of_seeds(one.mean(axis=1) - other.mean(axis=1)), len(one))
+    return mean - half, mean + half
+
+
+def _of_seeds(values: NDArray[np.float64]) -> float:
+    """The variance of the seeds' mean; 0 for one seed, which tells nothing about it."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def _half(of_images: float, images: int, of_seeds: float, seeds: int) -> float:
+    """Half of the 95 % interval of a mean with these two variances."""
+    total = of_images + of_seeds
+    if of_seeds == 0.0:
+        return _Z * math.sqrt(total)
+    freedom = total**2 / (of_images**2 / max(images - 1, 1) + of_seeds**2 / (seeds - 1))
+    return float(t.ppf(_TAIL, freedom)) * math.sqrt(total)

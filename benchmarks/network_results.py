@@ -1,0 +1,104 @@
+"""The tables of RESULTS.md about pruned networks: hand-made rules, other protocols, accuracy under latency budgets.
+
+Called by collect.py. Each table comes from one file in raw/, and says which command made it, when and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine_tables import section
+
+_NAMES = {"ddpg": "AMC's DDPG alone, 400 episodes", "amc": "**AMC** (`--agent auto`)", "original": "not pruned"}
+
+
+def network_results(raw: Mapping[str, Any]) -> str:
+    """Markdown for those of the raw files that are there, by their names."""
+    makers = {"rules": rules, "protocols": protocols, "latency_curve": latency_curve}
+    return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
+
+
+def rules(raw: Mapping[str, Any]) -> str:
+    """Hand-made rules beside AMC, before and after fine-tuning: means over the seeds."""
+    head = ("network", "rule", "MACs", "parameters", "before", "after", "AMC ahead before (95 %)", "after (95 %)")
+    rows = [
+        (
+            row["network"],
+            _NAMES.get(row["rule"], row["rule"]),
+            *(f"{row[name][0]:.1%}" for name in ("macs_share", "params_share")),
+            *(f"{row[name][0]:.2%} ± {row[name][1]:.2%}" for name in ("before", "after")),
+            *(_interval(row[f"amc_ahead_{name}"]) for name in ("before", "after")),
+        )
+        for row in raw["table"]
+    ]
+    seeds, epochs = max(row["seeds"] for row in raw["table"]), raw["epochs"]
+    return (
+        section("Hand-made rules beside AMC, CIFAR-10, half the MACs (top-1)", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
+        f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
+        "Intervals are over the 10,000 test images, paired.\n"
+    )
+
+
+def protocols(raw: Mapping[str, Any]) -> str:
+    """Accuracy-guaranteed and fine-grained searches."""
+    head = ("search", "asked", "parameters that stay", "MACs", "top-1 before", "pruned", "fine-tuned", "loss (95 %)")
+    asked = {"guaranteed": "at most {:.0%} lost on the search images", "sparse": "density {:.0%}"}
+    rows = [
+        (
+            {"guaranteed": "accuracy-guaranteed", "sparse": "fine-grained"}[row["what"]],
+            asked[row["what"]].format(row["asked"]),
+            f"{row['params_share']:.1%} (1/{1 / row['params_share']:.2f})",
+            f"{row['macs_share']:.1%}",
+            *(f"{row[name]:.2%}" for name in ("original", "before", "after")),
+            _interval(row["loss"]),
+        )
+        for row in raw["rows"]
+    ]
+    epochs = raw["rows"][0]["epochs"]
+    return (
+        section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the 10,000 test images, paired.\n"
+    )
+
+
+def latency_curve(raw: Mapping[str, Any]) -> str:
+    """Accuracy under latency budgets, and the clock's word on them."""
+    head = (
+        *("network", "budget", "top-1", "uniform", "AMC ahead (95 %)", "MACs"),
+        *("latency, ms", "speed-up (95 %)", "measured / budget - 1", "search, s", "evaluations"),
+    )
+    rows = [
+        (
+            each["network"],
+            f"{each['share']:.0%}",
+            f"{each['amc']:.1%} ({_ends(each['amc_interval'])})",
+            f"{each['uniform']:.1%}",
+            _interval(each["ahead"]),
+            f"{each['macs_share']:.0%}",
+            f"{each['latency_before_us'] / 1000:.2f} → {each['latency_after_us'] / 1000:.2f}",
+            f"{each['speedup']:.2f} ({each['speedup_interval'][0]:.2f}–{each['speedup_interval'][1]:.2f})",
+            f"{each['off']:+.1%}",
+            f"{each['search_s']:.0f}",
+            str(each["evaluations"]),
+        )
+        for each in raw["points"]
+    ]
+    return (
+        section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} One ONNX Runtime thread, fp32. 650 test images: a top-1 alone is within 3 to 4 points, the "
+        "difference on the same images is surer. The seconds of a search are wall time beside other work.\n"
+    )
+
+
+def _made(raw: Mapping[str, Any]) -> str:
+    return f"{raw['date']}, commit {raw['commit']}, {raw['machine']}."
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    return "–" if values is None else f"{values[0]:+.2%} ({values[1]:+.2%} to {values[2]:+.2%})"
+
+
+def _ends(values: Sequence[float]) -> str:
+    return f"{values[0]:.1%}–{values[1]:.1%}"

@@ -1,0 +1,143 @@
+"""What else AMC searches for, on ResNet-56 and CIFAR-10: the smallest network without a loss, and the most zeros.
+
+    python benchmarks/protocols.py --data DIR [--only guaranteed,sparse] [--max-loss 0.04] [--densities .3,.2]
+
+"guaranteed": the accuracy-guaranteed protocol, the fewest parameters whose network loses at most --max-loss on the
+search images before any fine-tuning; what counts is the loss after fine-tuning (paper: 60 % of ResNet-50's parameters
+on CIFAR-10 without loss). "sparse": fine-grained pruning at several densities, the share of the weights that stay.
+Each is a whole `amc run` without a device, with its fine-tuning. Losses are the original's top-1 less the network's, on
+the same test images, with 95 % intervals.
+
+Everything lies in --work and is resumed from there; the raw result is benchmarks/raw/protocols.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from paired import difference, right
+from provenance import provenance
+
+from amc_mobile import config as configuration
+from amc_mobile.cli.pipeline import Pipeline, open_run
+from amc_mobile.cli.session import Session, read_onnx
+from amc_mobile.cli.settings import override, with_data_folder
+from amc_mobile.cost.price import cost_function
+from amc_mobile.runs import read_json, write_json
+
+HERE = Path(__file__).parent
+CONFIG = HERE.parent / "configs" / "resnet56_cifar10.toml"
+STAGES = ("train", "graph", "calibrate", "search", "prune", "finetune", "export", "evaluate")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. `params_share` counts what is not zero."""
+
+    what: str
+    asked: float  # loss allowed before fine-tuning, or density
+    seed: int
+    epochs: int
+    params_share: float
+    macs_share: float
+    original: float
+    before: float
+    after: float
+    loss: tuple[float, float, float]  # after fine-tuning
+    agent: str
+    evaluations: int
+
+
+def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str, object]]]:
+    """What is run: its name, what is asked of it, and its settings."""
+    only = arguments.only.split(",")
+    if "guaranteed" in only:
+        for loss in map(float, arguments.max_loss.split(",")):
+            limit = {"search.protocol": "accuracy", "search.max_loss": loss, "budget.params": 1.0}
+            yield "guaranteed", loss, {**limit, "finetune.epochs": arguments.epochs}
+    if "sparse" in only:
+        for density in map(float, arguments.densities.split(",")):
+            limit = {"search.granularity": "weight", "budget.params": density}
+            yield "sparse", density, {**limit, "finetune.epochs": arguments.epochs}
+
+
+def row(what: str, asked: float, changes: dict[str, object], arguments: argparse.Namespace) -> Row:
+    """Runs what is not done yet, and says what came of it."""
+    config = override(
+        with_data_folder(configuration.load(CONFIG), arguments.data.resolve()),
+        {**changes, "out": arguments.work / f"{what}-{asked:g}-{arguments.seed}", "seed": arguments.seed},
+    )
+    folder = open_run(config, update=True)
+    Pipeline(folder, config).run(STAGES)
+    session, search, accuracy = Session(folder, config), read_json(folder.search), read_json(folder.accuracy)
+    original, after = right(session, session.original_onnx, read_onnx(folder.model_onnx))
+    best = search["best"]
+    whole = original_cost(session)
+    return Row(
+        what,
+        asked,
+        arguments.seed,
+        config.finetune.epochs,
+        best["cost"]["params"] / whole["params"],
+        best["cost"]["macs"] / whole["macs"],
+        float(original.mean()),
+        accuracy["pruned"]["top1"],
+        float(after.mean()),
+        difference(original, after),
+        best["agent"],
+        search["evaluations"],
+    )
+
+
+def original_cost(session: Session) -> dict[str, float]:
+    """MACs and parameters of the whole network."""
+    kept = session.network.full().kept
+    return {metric: cost_function(session.network, metric)(kept) for metric in ("macs", "params")}
+
+
+def in_words(rows: list[Row]) -> str:
+    """The rows for people."""
+    lines = []
+    for each in rows:
+        loss = "{:+.2%} ({:+.2%} to {:+.2%})".format(*each.loss)
+        lines.append(
+            f"{each.what} {each.asked:g}: parameters {each.params_share:.1%} (1/{1 / each.params_share:.2f}), MACs "
+            f"{each.macs_share:.1%}, top-1 {each.original:.2%}, pruned {each.before:.2%}, fine-tuned {each.after:.2%}, "
+            f"loss {loss}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Does what is not done yet, and writes the raw result after every row."""
+    arguments = _arguments()
+    rows: list[Row] = []
+    found: dict[str, Any] = {}
+    for what, asked, changes in wanted(arguments):
+        rows.append(row(what, asked, changes, arguments))
+        found = {**provenance(), "rows": [asdict(each) for each in rows]}
+        write_json(arguments.raw, found)
+    print(json.dumps(found) if arguments.json else in_words(rows))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with weights and images")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--only", default="guaranteed,sparse", help="default: %(default)s")
+    parser.add_argument("--max-loss", default="0.04", help="default: %(default)s")
+    parser.add_argument("--densities", default=".3,.2,.15", help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("runs/protocols"))
+    parser.add_argument("--raw", type=Path, default=HERE / "raw" / "protocols.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Hand-made rules beside AMC: CIFAR networks at half their MACs, before and after fine-tuning.
+
+    python benchmarks/rules.py --data DIR [--networks resnet56,resnet20,plain20] [--seeds 3] [--epochs 2] [--json]
+
+All have the same budget, evaluator, least-squares repair and fine-tuning. "uniform" prunes every group by one ratio,
+"shallow" and "deep" prune the first or the last layers more, "sensitivity" cuts each group as far as its own loss
+allows. "amc" is what `amc search` gives by itself (`--agent auto`: AMC's DDPG among its opponents and a descent from
+the best), "ddpg" AMC as published, alone, for 400 episodes. A seed draws the images for search and calibration, the
+agents' chance, and the order of the training images. "original" is fine-tuned alike, for comparison: weights that are
+not at their best gain from any training.
+
+plain20 has no weights in DIR: `amc run configs/plain20_cifar10.toml --data DIR` trains it; give its original.pt as
+--plain20. Everything lies in --work and is resumed from there; the raw result is benchmarks/raw/rules.json.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from paired import Right, difference, mean_interval, right
+from provenance import provenance
+
+from amc_mobile import config as configuration
+from amc_mobile.cli.decisions import search_on
+from amc_mobile.cli.pipeline import Pipeline, open_run
+from amc_mobile.cli.session import Session
+from amc_mobile.cli.settings import override, with_data_folder
+from amc_mobile.cost.price import CostFunction, cost_function
+from amc_mobile.device.protocol import Progress
+from amc_mobile.export.weights import folded_weights
+from amc_mobile.prune.module import assign, slice_module
+from amc_mobile.runs import RunFolder, read_json, write_json
+from amc_mobile.train.fit import fit
+from amc_mobile.types import Metric, Policy
+
+HERE = Path(__file__).parent
+CONFIG = HERE.parent / "configs" / "resnet56_cifar10.toml"
+WEIGHTS = {"resnet56": "cifar10_resnet56_jpegft.pt", "resnet20": "cifar10_resnet20_jpegft.pt"}
+HAND_MADE = ("uniform", "shallow", "deep", "sensitivity")
+ORIGINAL, OURS = "original", "amc"
+ALL = (ORIGINAL, OURS, *HAND_MADE, "ddpg")
+DDPG: dict[str, object] = {"search.agent": "ddpg", "search.episodes": 400, "search.warmup_episodes": 100}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network, one seed, one rule. Differences are with their 95 % intervals, on the same test images."""
+
+    network: str
+    seed: int
+    rule: str
+    kept: tuple[int, ...]
+    macs_share: float
+    params_share: float
+    before: float  # top-1 on the test images, before fine-tuning
+    after: float
+    loss_before: tuple[float, float, float]  # of the original (never fine-tuned) over this one
+    loss_after: tuple[float, float, float]
+    finetune_s: float  # wall seconds, on whatever else the machine was doing
+
+
+class Bench:
+    """One network under one seed: searched once, so that every rule's policy is at hand."""
+
+    def __init__(self, network: str, seed: int, arguments: argparse.Namespace) -> None:
+        config = override(
+            with_data_folder(configuration.load(CONFIG), arguments.data),
+            {
+                "model.name": network,
+                "model.weights": arguments.plain20 if network == "plain20" else arguments.data / WEIGHTS[network],
+                "out": arguments.work / f"{network}-{seed}",
+                "seed": seed,
+                "finetune.epochs": arguments.epochs,
+            },
+        )
+        self.network, self.seed, self.config = network, seed, config
+        Pipeline(open_run(config, update=True), config).run(("train", "graph", "calibrate", "search"))
+        self.folder = RunFolder(config.out)
+        self.session = Session(self.folder, config)
+
+    def row(self, rule: str) -> Row:
+        """The rule's row; of a benchmark that was interrupted, the one that it has written down."""
+        path = self.folder.root / f"{rule}.row.json"
+        if path.is_file():
+            return Row(**read_json(path))
+        policy, whole = self._policy(rule), self.session.traced.network.full()
+        pruned = self.session.original_onnx if policy == whole else self.session.final(policy)
+        before = right(self.session, pruned)[0]
+        started = time.monotonic()
+        after = right(self.session, self._finetuned(rule, policy, pruned))[0]
+        finetune_s = time.monotonic() - started
+        np.savez(self._answers(rule), before=before, after=after)
+        row = Row(
+            self.network,
+            self.seed,
+            rule,
+            policy.kept,
+            *(cost(policy.kept) / cost(whole.kept) for cost in map(self._cost, ("macs", "params"))),
+            float(before.mean()),
+            float(after.mean()),
+            difference(self._original, before),
+            difference(self._original, after),
+            finetune_s,
+        )
+        write_json(path, row)
+        self._checkpoint(rule).unlink(missing_ok=True)
+        return row
+
+    def gain(self, rule: str, over: str, when: str) -> NDArray[np.float64]:
+        """For each test image: 1 where only `rule` is right, -1 where only `over` is, "before" or "after" training."""
+        one, other = (np.load(self._answers(name))[when].astype(np.float64) for name in (rule, over))
+        return one - other
+
+    def _policy(self, rule: str) -> Policy:
+        found = read_json(self.folder.search)
+        if rule == ORIGINAL:
+            return self.session.traced.network.full()
+        if rule == "ddpg":
+            folder = RunFolder(self.folder.root / "ddpg").create()
+            search_on(Session(self.folder, override(self.config, DDPG)), progress(f"{self.folder.root} ddpg"), folder)
+            found = read_json(folder.search)
+        own = rule in ("amc", "ddpg")
+        trial = found["best"] if own else next(trial for trial in found["opponents"] if trial["agent"] == rule)
+        return Policy(tuple(trial["kept"]))
+
+    def _finetuned(self, rule: str, policy: Policy, pruned: onnx.ModelProto) -> onnx.ModelProto:
+        """The network after the run's epochs, as a graph."""
+        session, channels = self.session, self.session.pruner.channels(policy)
+        module = slice_module(session.original, session.traced, channels)
+        if rule != ORIGINAL and (weights := session.final_weights(channels)) is not None:
+            assign(module, weights, session.traced)
+        images, labels = self._training
+        fit(
+            module,
+            images,
+            labels,
+            self.config.finetune,
+            seed=self.seed,
+            teacher=session.original,
+            progress=progress(f"{self.folder.root} {rule}"),
+            checkpoint=self._checkpoint(rule),
+        )
+        return session.traced.slice(channels, folded_weights(module, pruned))
+
+    def _answers(self, rule: str) -> Path:
+        return self.folder.root / f"{rule}.answers.npz"
+
+    def _checkpoint(self, rule: str) -> Path:
+        return self.folder.root / f"{rule}.partial"
+
+    def _cost(self, metric: Metric) -> CostFunction:
+        return cost_function(self.session.network, metric)
+
+    @cached_property
+    def _original(self) -> Right:
+        return right(self.session, self.session.original_onnx)[0]
+
+    @cached_property
+    def _training(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        split = self.session.splits.train
+        return split.tensors(self.session.preprocessing), split.labels
+
+
+def summary(benches: Sequence[Bench], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each network and rule: mean and spread over the seeds, and what AMC is ahead of the rule."""
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row.network, row.rule), []).append(row)
+    return [
+        {
+            "network": network,
+            "rule": rule,
+            "seeds": len(found),
+            **{
+                name: [statistics.mean(values), statistics.pstdev(values)]
+                for name in ("macs_share", "params_share", "before", "after")
+                for values in [[getattr(row, name) for row in found]]
+            },
+            **{f"amc_ahead_{when}": _ahead(benches, network, rule, when) for when in ("before", "after")},
+        }
+        for (network, rule), found in cells.items()
+    ]
+
+
+def _ahead(benches: Sequence[Bench], network: str, rule: str, when: str) -> tuple[float, float, float] | None:
+    """By how much AMC is ahead of a rule, over all seeds, with its 95 % interval over the test images."""
+    if rule in (OURS, ORIGINAL):
+        return None
+    gains = [bench.gain(OURS, rule, when) for bench in benches if bench.network == network]
+    return mean_interval(np.mean(gains, axis=0))
+
+
+def in_words(table: Sequence[dict[str, Any]]) -> str:
+    """The table for people."""
+    lines = [f"{'network':<10} {'rule':<12} {'MACs':>6} {'params':>6} {'before':>14} {'after':>14}  AMC ahead, after"]
+    for row in table:
+        before, after = (f"{row[when][0]:.1%} ± {row[when][1]:.1%}" for when in ("before", "after"))
+        ahead = row["amc_ahead_after"]
+        lines.append(
+            f"{row['network']:<10} {row['rule']:<12} {row['macs_share'][0]:>6.1%} {row['params_share'][0]:>6.1%} "
+            f"{before:>14} {after:>14}  "
+            + ("" if ahead is None else f"{ahead[0]:+.1%} ({ahead[1]:+.1%} to {ahead[2]:+.1%})")
+        )
+    return "\n".join(lines)
+
+
+def progress(what: str) -> Progress:
+    """Says on stderr, twice a minute at most, how far `what` is."""
+    last = [0.0]
+
+    def tell(done: int, total: int, detail: str) -> None:
+        if time.monotonic() - last[0] > 30:
+            last[0] = time.monotonic()
+            print(f"{what}: {done}/{total} {detail}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def main() -> None:
+    """Does what is not done yet, and writes the raw result after every row."""
+    arguments = _arguments()
+    benches: list[Bench] = []
+    rows: list[Row] = []
+    for seed in range(arguments.seeds):
+        for network in arguments.networks.split(","):
+            bench = Bench(network, seed, arguments)
+            rows += [bench.row(rule) for rule in ALL]
+            benches.append(bench)
+            found = {"epochs": arguments.epochs, "rows": [asdict(row) for row in rows], "table": summary(benches, rows)}
+            write_json(arguments.raw, {**provenance(), **found})
+    print(json.dumps(found) if arguments.json else in_words(found["table"]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with weights and images")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--networks", default="resnet56,resnet20", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--plain20", type=Path, help="weights of plain20")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("runs/rules"))
+    parser.add_argument("--raw", type=Path, default=HERE / "raw" / "rules.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
