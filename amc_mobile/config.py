@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from amc_mobile.amounts import Amount, parse
 from amc_mobile.errors import ConfigError
-from amc_mobile.types import Metric, Precision, RangeMethod
+from amc_mobile.types import ACCURACIES, Metric, Precision, RangeMethod, RewardName, TaskName
 
 AgentName = Literal[
     "auto",
@@ -32,6 +32,9 @@ AgentName = Literal[
 ]
 
 
+DETECTORS = ("ssd300_", "ssdlite", "fasterrcnn_")  # how the names of torchvision's begin
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +46,11 @@ class ModelConfig(_Section):
     weights: Path | None = Field(None, description="state_dict file; none: train as [train] says")
     mean: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
     std: list[float] | None = Field(None, description="per channel, of pixels in 0..1; none: what the network expects")
+    task: TaskName | None = Field(None, description="none: 'detection' for torchvision's detectors by name")
+    classes: int | None = Field(None, ge=1, description="of a detector, without the background; none: as published")
+    image_size: int | None = Field(
+        None, ge=32, description="height and width that a detector reads; none: as published"
+    )
     skip: list[str] = Field([], description="layers that keep all their channels, in and out; `amc graph` names them")
 
     @property
@@ -50,11 +58,21 @@ class ModelConfig(_Section):
         """The ONNX file, where that is all there is of the network."""
         return Path(self.name) if Path(self.name).suffix == ".onnx" else None
 
+    @property
+    def purpose(self) -> TaskName:
+        """What the network is for."""
+        by_name: TaskName = "detection" if self.name.startswith(DETECTORS) else "classification"
+        return self.task or by_name
+
 
 class DataConfig(_Section):
     """Which images, and how many of them for what. The search never sees the test images."""
 
-    name: str = Field("digits", description="'digits', 'cifar10:DIR', 'imagefolder:DIR', or a .npz / .zip file")
+    name: str = Field(
+        "digits",
+        description="'digits', 'cifar10:DIR', 'imagefolder:DIR', or a .npz / .zip file; for detection 'shapes', "
+        "'coco:DIR', 'voc:DIR'",
+    )
     test: str | None = Field(None, description="a second source whose images are used for testing only")
     search_images: int = Field(500, ge=1, description="labelled images that score every episode")
     calibration_images: int = Field(300, ge=1, description="images for the least-squares repair (paper: 300-3000)")
@@ -154,6 +172,16 @@ BUDGET_METRICS: dict[str, Metric] = {
 }  # what each setting of a budget limits
 
 
+def default_reward(task: TaskName) -> RewardName:
+    """What the agent is paid by where nothing is said: the task's strict accuracy."""
+    return ACCURACIES[task][0]
+
+
+def _plain(section: Any) -> Any:
+    """A section as it was written: what is only a default is left out."""
+    return section.model_dump(exclude_unset=True) if isinstance(section, BaseModel) else section
+
+
 def _normal(written: float | str, metric: Metric) -> float | str:
     """A share as a number, however it was written; an amount as it was written."""
     amount = parse(written, metric)
@@ -161,7 +189,7 @@ def _normal(written: float | str, metric: Metric) -> float | str:
 
 
 class SearchConfig(_Section):
-    """AMC's search. Rewards: 'top1' and 'top5' are R_err = -error; 'kl' is minus the divergence from the original."""
+    """AMC's search. Rewards: R_err = -error by the task's accuracy; 'kl' is minus the divergence from the original."""
 
     agent: AgentName = Field("auto", description="who searches; 'auto' runs the good ones and returns the best")
     protocol: Literal["resource", "accuracy"] = Field(
@@ -182,7 +210,9 @@ class SearchConfig(_Section):
     warmup_episodes: int = Field(
         100, ge=0, description="episodes of constant noise, at most half of all; warm agents need none"
     )
-    reward: Literal["top1", "top5", "kl"] = "top1"
+    reward: RewardName = Field(
+        "top1", description="classification: 'top1', 'top5'; detection: 'map' (its default), 'map50'; any: 'kl'"
+    )
     min_keep_ratio: float = Field(0.2, gt=0.0, le=1.0)
     round_to: int = Field(
         8, ge=1, description="widths are multiples of this, if that leaves eight choices (four in small groups)"
@@ -358,6 +388,26 @@ class RunConfig(_Section):
             protocol = search.get("protocol") if isinstance(search, dict) else getattr(search, "protocol", None)
             return {**tree, "budget": BudgetConfig()} if protocol == "accuracy" else tree
         return tree
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reward_of_the_task(cls, tree: Any) -> Any:
+        """A detector is paid by its average precision, where nothing else is said."""
+        parts = {name: _plain(tree.get(name, {})) for name in ("model", "search")} if isinstance(tree, dict) else {}
+        if not all(isinstance(part, dict) for part in parts.values()) or not parts or "reward" in parts["search"]:
+            return tree
+        known = {key: parts["model"][key] for key in ("name", "task") if key in parts["model"]}
+        if ModelConfig.model_construct(**known).purpose == "detection":
+            return {**tree, "search": {**parts["search"], "reward": default_reward("detection")}}
+        return tree
+
+    @model_validator(mode="after")
+    def _the_task_has_this_reward(self) -> RunConfig:
+        task, reward = self.model.purpose, self.search.reward
+        if reward != "kl" and reward not in ACCURACIES[task]:
+            known = ", ".join((*ACCURACIES[task], "kl"))
+            raise ValueError(f"search.reward: {task} has no {reward}; choose one of {known}")
+        return self
 
     @model_validator(mode="after")
     def _a_limit_at_least(self) -> RunConfig:

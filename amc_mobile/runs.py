@@ -50,6 +50,7 @@ class RunFolder:
         self.original_int8 = root / "original.int8.onnx"
         self.model_int8 = root / "model.int8.onnx"
         self.accuracy = root / "accuracy.json"
+        self.detections = root / "detections.json"  # test pictures with boxes: see report/examples.py
         self.comparison = root / "comparison.json"
         self.summary = root / "summary.json"
         self.report = root / "report.html"

@@ -9,13 +9,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
 RangeMethod = Literal["minmax", "percentile", "mse"]  # see export/calibrate.py
-RewardName = Literal["top1", "top5", "kl"]  # see search/rewards.py
+TaskName = Literal["classification", "detection"]
+AccuracyName = Literal["top1", "top5", "map", "map50"]
+RewardName = Literal["top1", "top5", "map", "map50", "kl"]  # see search/rewards.py
+ACCURACIES: Mapping[TaskName, tuple[AccuracyName, AccuracyName]] = MappingProxyType(
+    {"classification": ("top1", "top5"), "detection": ("map", "map50")}
+)  # how the answers of a network are judged: the strict measure first
 AxisSpans = tuple["Span", ...]
 Phase = Literal[
     "opponent",  # needs no learning
@@ -301,19 +307,35 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How good a network is on some images: fractions in [0, 1]; `kl` is the divergence from the original, nats."""
+    """How good a network is on some images: fractions in [0, 1]; `kl` is the divergence from the original, nats.
 
-    top1: float
-    top5: float
+    A classifier has `top1` and `top5`, a detector `map` and `map50`: the mean average precision of COCO, over overlaps
+    (IoU) of 0.5 to 0.95 and at 0.5. What does not apply is None.
+    """
+
+    top1: float | None
+    top5: float | None
     kl: float
     images: int
+    map: float | None = None
+    map50: float | None = None
+
+    def accuracy(self, name: RewardName = "kl") -> float:
+        """The accuracy that a reward is about: of that name, or for "kl" the task's strict one."""
+        found = self._strict() if name == "kl" else getattr(self, name)
+        if found is None:
+            raise ValueError(f"no {name} among {self}")
+        return float(found)
+
+    def _strict(self) -> float | None:
+        return self.top1 if self.map is None else self.map
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
     """What a network must reach to be of interest: an evaluation may stop once its `reward` must stay below `to_beat`.
 
-    Rewards are those of search/rewards.py: minus the top-1 or top-5 error, or minus the divergence.
+    Rewards are those of search/rewards.py: minus the error, or minus the divergence.
     """
 
     reward: RewardName

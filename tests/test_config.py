@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from amc_mobile import config as configuration
 from amc_mobile.amounts import Amount, parse
+from amc_mobile.cli.settings import override
 from amc_mobile.config import BudgetConfig, FurtherDevice, ModelConfig, RunConfig, SearchConfig
 from amc_mobile.errors import ConfigError
 from amc_mobile.sweep.settings import load as load_sweep
@@ -159,3 +160,37 @@ def test_a_table_of_this_device_is_needed_for_its_own_latency_only():
     assert not RunConfig.model_validate({"budget": {"memory": "3MB"}}).needs_table
     assert not RunConfig.model_validate({"budget": {"also": [{"table": "a.json", "latency": "2ms"}]}}).needs_table
     assert RunConfig.model_validate({"budget": {"latency": "2ms", "bytes": 0.5}}).needs_table
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ({}, "classification"),
+        ({"name": "ssdlite320_mobilenet_v3_large"}, "detection"),
+        ({"name": "fasterrcnn_resnet50_fpn"}, "detection"),
+        ({"name": "mynets:build", "task": "detection"}, "detection"),
+        ({"name": "mynets:build"}, "classification"),
+    ],
+)
+def test_the_task_follows_from_the_name_unless_it_is_said(model, task):
+    config = RunConfig.model_validate({"model": model})
+    assert config.model.purpose == task
+    assert config.search.reward == {"classification": "top1", "detection": "map"}[task]
+
+
+def test_a_reward_must_be_of_the_task():
+    detector = {"name": "ssd300_vgg16"}
+    assert RunConfig.model_validate({"model": detector, "search": {"reward": "kl"}}).search.reward == "kl"
+    with pytest.raises(ValueError, match="detection has no top1; choose one of map, map50, kl"):
+        RunConfig.model_validate({"model": detector, "search": {"reward": "top1"}})
+    with pytest.raises(ValueError, match="classification has no map"):
+        RunConfig.model_validate({"search": {"reward": "map"}})
+
+
+def test_another_network_on_the_command_line_brings_the_reward_of_its_task():
+    assert override(RunConfig(), {"model.name": "ssd300_vgg16"}).search.reward == "map"
+    detector = RunConfig.model_validate({"model": {"name": "ssd300_vgg16"}})
+    assert override(detector, {"search.episodes": 3}).search.reward == "map"
+    assert override(detector, {"model.name": "digits"}).search.reward == "top1"
+    loose = RunConfig.model_validate({"model": {"name": "ssd300_vgg16"}, "search": {"reward": "map50"}})
+    assert override(loose, {"search.episodes": 3}).search.reward == "map50"

@@ -66,6 +66,6 @@ def _in_words(session: Session) -> str:
     unset = "" if model.mean and model.std else "; model.mean and model.std (--mean, --std) are not set: if it should "
     advice = f"{unset}be better, give those it was trained with" if unset else ""
     return (
-        f"{session.entry.name} answers {score.top1:.1%} of {score.images} search images right, "
+        f"{session.entry.name} answers {score.accuracy():.1%} of {score.images} search images right, "
         f"reading pixels of 0..1 with {how}{advice}"
     )

@@ -38,6 +38,8 @@ def check_model_file(config: RunConfig) -> None:
         return
     if not file.is_file():
         raise DataError(f"there is no {file}; give the path of an ONNX file")
+    if config.model.purpose == "detection":
+        raise ConfigError(f"{file} answers raw numbers that only a detector's module decodes; give its name as --model")
     if config.model.weights is not None:
         raise ConfigError(f"{file} has its weights inside; leave out --weights (model.weights)")
     check_trainable(config)

@@ -41,7 +41,7 @@ def draw(compared: Compared, out: Path) -> None:
     from amc_mobile.report.clock_figure import against_clock, against_clock_png
     from amc_mobile.report.drawing import standalone
 
-    metric = compared.metric.replace("top", "top-")
+    metric = say.ACCURACY_NAMES[compared.metric]
     if out.suffix == ".png":
         write_bytes(out, against_clock_png(compared.points, metric=metric, device=compared.on))
     else:

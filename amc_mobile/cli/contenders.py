@@ -44,6 +44,8 @@ def check_run(config: RunConfig) -> None:
             f"{config.out} was made from {config.model.name}, an ONNX file without a PyTorch module to train; make a "
             "run with `amc search --model package.module:function`"
         )
+    if config.model.purpose == "detection":
+        raise ConfigError(f"{config.out} is of a detector, and only classifiers are transferred; name another run")
     if config.search.granularity == "weight":
         raise ConfigError(
             f"{config.out} has single weights pruned (search.granularity 'weight'), which leaves the network its size; "

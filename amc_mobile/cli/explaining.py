@@ -91,7 +91,7 @@ def _front_row(point: Point, found: Front, winner: int) -> tuple[str, ...]:
 
 
 def _accuracy_name(found: Front) -> str:
-    return {"top1": "top-1", "top5": "top-5", "kl": "-KL"}[found.reward]
+    return "-KL" if found.reward == "kl" else say.ACCURACY_NAMES[found.reward]
 
 
 def _metric_name(name: str) -> str:

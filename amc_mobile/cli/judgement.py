@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from amc_mobile.cli.showing import show_examples
 from amc_mobile.runs import read_json, write_json
-from amc_mobile.types import Policy, Score
+from amc_mobile.types import ACCURACIES, Policy, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.types import AccuracyName, RewardName, TaskName
 
 
 _NETWORKS = ("original", "pruned", "finetuned", "uniform", "original_int8", "int8", "uniform_int8")
@@ -48,10 +50,12 @@ def evaluate(session: Session, progress: Progress) -> None:
     for done, (name, network) in enumerate(networks.items()):
         progress(done, len(networks), name)
         scores[name] = _shares(evaluator.score(network()))
+    if session.entry.task == "detection":
+        show_examples(session, session.original_onnx, read_onnx(folder.model_onnx))
     write_json(
         folder.accuracy,
         {
-            "metric": "top5" if config.search.reward == "top5" else "top1",
+            "metric": _metric(config.search.reward, session.entry.task),
             "precision": "int8" if config.device.precision == "int8" else "fp32",  # of the networks that are judged
             "test_images": len(session.splits.test.labels),
             "search_images": len(session.splits.search.labels),
@@ -83,4 +87,10 @@ def uniform_policy(session: Session) -> Policy | None:
 
 
 def _shares(score: Score) -> dict[str, float]:
-    return {"top1": score.top1, "top5": score.top5}
+    shares = {name: getattr(score, name) for names in ACCURACIES.values() for name in names}
+    return {name: share for name, share in shares.items() if share is not None}
+
+
+def _metric(reward: RewardName, task: TaskName) -> AccuracyName:
+    """The accuracy that the run is about: the one that the agent is paid by, else the task's strict one."""
+    return ACCURACIES[task][0] if reward == "kl" else reward

@@ -27,10 +27,10 @@ def trace_network(model: ModelConfig) -> TracedGraph:
         return trace(adopt(read_onnx(model.onnx)), model.onnx.stem, model.skip)
     with working():
         from amc_mobile.export.to_onnx import export
-        from amc_mobile.models.zoo import find, load_module
+        from amc_mobile.models.zoo import entry_of, load_module
         from amc_mobile.prune.stubborn import pin_stubborn
 
-        entry = find(model.name)
+        entry = entry_of(model)
         note(f"exporting {entry.name} to ONNX")
         module = load_module(entry, model.weights)
         return trace(pin_stubborn(module, export(module, entry.input_shape)), entry.name, model.skip)

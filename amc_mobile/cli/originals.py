@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from amc_mobile.cli.console import note
 from amc_mobile.cli.measuring import measure_table
+from amc_mobile.cli.training import from_scratch
 from amc_mobile.errors import GraphError
 from amc_mobile.runs import read_json, write_bytes, write_json
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from amc_mobile.cli.session import Session
     from amc_mobile.device.protocol import Progress
-    from amc_mobile.models.splits import Split
     from amc_mobile.runs import RunFolder
 
 PARITY = 1e-4  # largest difference of logits between PyTorch and ONNX Runtime, relative to the largest logit
@@ -32,10 +32,10 @@ def train(session: Session, progress: Progress) -> None:
 
     config, folder = session.config, session.folder
     module = load_module(session.entry, config.model.weights)
-    parts = session.splits  # wrong images are told now rather than after minutes of measuring
+    session.splits  # noqa: B018 - wrong images are told now rather than after minutes of measuring
     if config.model.weights is None:
         if config.training.epochs:
-            module = _trained(session, module, parts.train, progress)
+            module = from_scratch(session, module, progress)
         else:
             note(f"no weights are given for {config.model.name}: it is taken as it is built (train.epochs trains it)")
     elif config.train.epochs:
@@ -126,19 +126,3 @@ def note_parity(session: Session, which: str, difference: float) -> None:
     """Writes into parity.json how far two forms of a network differ, relative to the largest logit."""
     path = session.folder.parity
     write_json(path, (read_json(path) if path.is_file() else {}) | {which: difference})
-
-
-def _trained(session: Session, module: nn.Module, split: Split, progress: Progress) -> nn.Module:
-    from amc_mobile.train.batches import training_images
-    from amc_mobile.train.fit import fit
-
-    return fit(
-        module,
-        training_images(split, session.preprocessing),
-        split.labels,
-        session.config.training,
-        seed=session.config.seed,
-        progress=progress,
-        checkpoint=session.folder.root / "train.partial",
-        record=session.folder.training,
-    )

@@ -28,6 +28,7 @@ _MEASURED = tuple(
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
 _AFTER_SEARCH = ("point", "refresh")  # settings of the cut that the search does not know of
 _JUDGED = tuple(f"prune.{name}" for name in configuration.PruneConfig.model_fields if name not in _AFTER_SEARCH)
+_KIND = ("model.task", "model.classes", "model.image_size")  # of a detector
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
 
@@ -101,6 +102,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             after=("quantise",),
             settings=(*_IMAGES, "int8", "device.precision"),
             outputs=lambda folder: (folder.accuracy,),
+            extras=lambda folder: (folder.detections,),
         ),
         Stage(
             "bench",
@@ -158,7 +160,7 @@ def _from_module(config: RunConfig) -> tuple[Stage, ...]:
             "train the network" if config.model.weights is None and config.training.epochs else "load the weights",
             originals.train,
             after=(),
-            settings=("model.name", "model.weights", *trained),
+            settings=("model.name", *_KIND, "model.weights", *trained),
             outputs=lambda folder: (folder.original_weights,),
             checkpoints=lambda folder: (folder.root / "train.partial",),
             extras=lambda folder: (folder.training,),
@@ -168,7 +170,7 @@ def _from_module(config: RunConfig) -> tuple[Stage, ...]:
             "export the network once to ONNX and find its channel groups",
             originals.export,
             after=("train",),
-            settings=("model.name", "model.skip", "search.granularity"),
+            settings=("model.name", *_KIND, "model.skip", "search.granularity"),
             outputs=lambda folder: (folder.original_onnx, folder.graph),
             extras=lambda folder: (folder.parity,),
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from amc_mobile.cli.console import note
 from amc_mobile.cli.open_device import open_device
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import ConfigError, GraphError
 from amc_mobile.runs import read_json
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amc_mobile.models.evaluation import BatchEvaluator
     from amc_mobile.models.preprocessing import Preprocessing
     from amc_mobile.models.splits import Splits
+    from amc_mobile.models.task import Task
     from amc_mobile.models.zoo import ModelEntry
     from amc_mobile.prune.gram import Grams
     from amc_mobile.prune.importance import Method, Ranking
@@ -50,15 +51,21 @@ class Session:
     @cached_property
     def entry(self) -> ModelEntry:
         """The network's entry in the zoo, or what its ONNX file tells, with this run's preprocessing."""
-        from amc_mobile.models.zoo import find, preprocessing_for
+        from amc_mobile.models.zoo import entry_of, preprocessing_for
 
         if self.config.model.onnx is None:
-            entry = find(self.config.model.name)
-        else:
-            from amc_mobile.export.onnx_entry import entry_of
+            return entry_of(self.config.model)
+        from amc_mobile.export import onnx_entry
 
-            entry = entry_of(self.original_onnx, self.config.model.name)
+        entry = onnx_entry.entry_of(self.original_onnx, self.config.model.name)
         return replace(entry, preprocessing=preprocessing_for(entry, self.config.model))
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network is for, and how its answers are judged."""
+        from amc_mobile.models.task import task_of
+
+        return task_of(self.entry.task, None if self.config.model.onnx else self.original)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -71,9 +78,9 @@ class Session:
         from amc_mobile.models.data import check_labels
         from amc_mobile.models.splits import make_splits
 
-        splits = make_splits(self.config.data, self.config.seed)
+        splits = make_splits(self.config.data, self.config.seed, self.entry.classes)
         for images in (splits.search.images, splits.test.images):
-            check_labels(images, self.entry.classes, self.entry.name)
+            check_labels(images, self.entry.classes, self.entry.name, self.entry.task)
         return splits
 
     @cached_property
@@ -124,6 +131,8 @@ class Session:
 
         if method not in ("taylor", "hrank"):
             return rank(self.traced, method, self.grams)
+        if method == "taylor" and self.entry.task == "detection":
+            raise ConfigError("importance 'taylor' follows the loss of a classifier; choose 'reconstruction'")
         split = self.splits.calibration
         module = self.original if method == "taylor" and self.config.model.onnx is None else None
         images = split.tensors(self.preprocessing)
@@ -176,6 +185,7 @@ class Session:
             seed=self.config.seed,
             threads=self.threads,
             progress=progress,
+            distance=self.task.distance,
         )
 
     @cached_property
@@ -204,19 +214,21 @@ class Session:
         from amc_mobile.models.evaluation import open_evaluator
 
         split = self.splits.search if part == "search" else self.splits.test
-        images, labels = split.tensors(self.preprocessing), split.labels
+        images, labels, judge = split.tensors(self.preprocessing), split.labels, self.task.judge
         if part == "test":
-            return open_evaluator(images, labels, self.threads, name="onnxruntime")
+            return open_evaluator(images, labels, self.threads, name="onnxruntime", judge=judge)
         name = self.config.search.evaluator
         try:
-            reference = open_evaluator(images, labels, self.threads, name=name).logits(self.original_onnx)
+            first = open_evaluator(images, labels, self.threads, name=name, judge=judge)
+            reference = first.logits(self.original_onnx)
         except GraphError as error:
             if name != "auto":
                 raise
             note(f"ONNX Runtime evaluates, on the CPU: {error}")
             name = "onnxruntime"
-            reference = open_evaluator(images, labels, self.threads, name=name).logits(self.original_onnx)
-        return open_evaluator(images, labels, self.threads, reference, name)
+            first = open_evaluator(images, labels, self.threads, name=name, judge=judge)
+            reference = first.logits(self.original_onnx)
+        return open_evaluator(images, labels, self.threads, reference, name, judge)
 
     @property
     def model_sha256(self) -> str:

@@ -39,6 +39,8 @@ def override(config: Tree, options: Mapping[str, object]) -> Tree:
         tree["budget"] = {}
     if "model" in tree and given.get("model.name", tree["model"]["name"]) != tree["model"]["name"]:
         tree["model"]["weights"] = None
+    if isinstance(config, RunConfig) and config.search.reward == configuration.default_reward(config.model.purpose):
+        del tree["search"]["reward"]  # it goes with the task
     for path, value in given.items():
         section, _, key = path.rpartition(".")
         (tree[section] if section else tree)[key] = value

@@ -12,6 +12,7 @@ from amc_mobile.cli.ledger import Ledger
 from amc_mobile.report import wording as say
 from amc_mobile.report.wording import METRIC_NAMES
 from amc_mobile.runs import RunFolder, read_json, read_trials
+from amc_mobile.types import ACCURACIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,13 +163,14 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
         print_json({**result, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
         return
     limits = [result["budget"], *result["further"]]
-    rows = [("agent", "reward", "top-1", *map(_heading, limits))]
+    strict = ACCURACIES["classification" if result["best"]["score"].get("map") is None else "detection"][0]
+    rows = [("agent", "reward", say.ACCURACY_NAMES[strict], *map(_heading, limits))]
     beaten = [trial for trial in result["opponents"] if trial["agent"] != result["best"]["agent"]]
     for trial in [result["best"], *beaten]:
         costs = [trial["cost"]["elsewhere_us"].get(each["device"], trial["cost"][each["metric"]]) for each in limits]
         spent = [say.in_metric(cost, each["metric"]) for cost, each in zip(costs, limits, strict=True)]
         mark = "" if trial["score"]["images"] == result["best"]["score"]["images"] else " *"
-        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"]["top1"]) + mark, *spent))
+        rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"][strict]) + mark, *spent))
     print_table([tuple(map(say.plain_ascii, row)) for row in rows])
     _print_limits(result, limits)
     if any(row[2].endswith("*") for row in rows):

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amc_mobile.cli.session import Session
+    from amc_mobile.config import FinetuneConfig, TrainConfig
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.train.teacher import Teacher
 
 
 def trained(
@@ -27,24 +29,59 @@ def trained(
     interrupted training goes on; None: the run's own, with the record of its epochs.
     """
     from amc_mobile.export.weights import freeze_unstored
-    from amc_mobile.train.batches import training_images
-    from amc_mobile.train.fit import fit
-    from amc_mobile.train.teacher import fast_teacher
 
-    config = session.config
+    config, folder = session.config, session.folder
     if config.finetune.epochs == 0:
         return module
     freeze_unstored(module, session.original_onnx)
-    split = session.splits.train
+    partial = checkpoint or folder.root / "finetune.partial"
+    record = folder.finetuning if checkpoint is None else None
+    if session.entry.task == "detection":
+        return _fit(session, module, config.finetune, progress, partial, record)
+    from amc_mobile.train.teacher import fast_teacher
+
+    teacher = fast_teacher(session.original, session.original_onnx, session.threads)
+    return _fit(session, module, config.finetune, progress, partial, record, teacher, after_step)
+
+
+def from_scratch(session: Session, module: nn.Module, progress: Progress) -> nn.Module:
+    """The original after the epochs that [train] says."""
+    files = session.folder.root / "train.partial", session.folder.training
+    return _fit(session, module, session.config.training, progress, *files)
+
+
+def _fit(
+    session: Session,
+    module: nn.Module,
+    settings: TrainConfig | FinetuneConfig,
+    progress: Progress,
+    checkpoint: Path,
+    record: Path | None,
+    teacher: Teacher | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
+    """Trains for what the network is for. A detector learns from boxes alone, without a teacher."""
+    from amc_mobile.train.batches import training_images
+
+    split, seed = session.splits.train, session.config.seed
+    images = training_images(split, session.preprocessing)
+    if session.entry.task == "detection":
+        from amc_mobile.train.detector import fit_detector
+
+        return fit_detector(
+            module, images, split.labels, settings, seed=seed, progress=progress, checkpoint=checkpoint, record=record
+        )
+    from amc_mobile.train.fit import fit
+
     return fit(
         module,
-        training_images(split, session.preprocessing),
+        images,
         split.labels,
-        config.finetune,
-        seed=config.seed,
-        teacher=fast_teacher(session.original, session.original_onnx, session.threads),
+        settings,
+        seed=seed,
+        teacher=teacher,
         progress=progress,
-        checkpoint=checkpoint or session.folder.root / "finetune.partial",
-        record=session.folder.finetuning if checkpoint is None else None,
+        checkpoint=checkpoint,
+        record=record,
         after_step=after_step,
     )

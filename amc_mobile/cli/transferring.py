@@ -129,6 +129,7 @@ class Trainings:
         from amc_mobile.cost.price import price
         from amc_mobile.export.to_onnx import export, parity
         from amc_mobile.graph.trace import trace
+        from amc_mobile.models.outcomes import Judge
 
         model = export(module, self.entry.input_shape)
         some = replace(self.train, indices=self.train.indices[:_PARITY_IMAGES])
@@ -138,7 +139,7 @@ class Trainings:
                 f"the exported network ({LABELS[job.name]}) differs from PyTorch by {gap:.1e} of the largest logit; "
                 "check that it has no random or training-only step in eval mode"
             )
-        outcomes = self._evaluator.outcomes(model)
+        outcomes = Judge(self.test.labels).outcomes([self._evaluator.logits(model)])
         network = trace(model, self.entry.name).network
         if job.first:
             self._ship(job, module, model)

@@ -10,11 +10,11 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from amc_mobile.errors import GraphError, first_line
 from amc_mobile.graph.batch import with_batch
-from amc_mobile.models.outcomes import Judge, Outcomes
+from amc_mobile.models.outcomes import Judge
 from amc_mobile.types import Race, Score
 
 _BATCH_BYTES = 5 * 2**19  # of images that run at once: 4 of 224 x 224. Larger batches do not fit the cache,
@@ -35,25 +35,47 @@ EvaluatorName = Literal["auto", "onnxruntime", "torch"]
 T = TypeVar("T")
 
 
+class Answered(Protocol):
+    """What a network answered to each image, as far as images were run."""
+
+    def score(self, race: Race | None = None) -> Score | None:
+        """The score, as soon as `race` is decided or all images were run; None if more must be run."""
+        ...
+
+
+class Judges(Protocol):
+    """Knows the right answers, and those of the original network."""
+
+    order: Places  # of the images, in which they are shown
+
+    def outcomes(self, answers: Iterable[NDArray[np.floating]], race: Race | None = None) -> Answered:
+        """Takes batches of answers in that order, until `race` is decided or all images were shown."""
+        ...
+
+
+JudgeOf = Callable[[NDArray[Any], NDArray[np.floating] | None], Judges]  # (labels, the original's answers) -> judge
+
+
 class BatchEvaluator(ABC):
     """Runs networks on one set of images. What runs them is said by `_answers`."""
 
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.integer],
-        reference_logits: NDArray[np.floating] | None,
+        labels: NDArray[Any],
+        reference: NDArray[np.floating] | None,
         batch: int,
+        judge: JudgeOf,
     ) -> None:
-        """Takes images (N, C, H, W), labels (N,), the original's logits (N, classes) or None, and the batch size."""
+        """Takes images (N, C, H, W), labels (N,), the original's answers (N, ...) or None, batch size, and judge."""
         count = len(images)
-        if count == 0 or len(labels) != count or (reference_logits is not None and len(reference_logits) != count):
+        if count == 0 or len(labels) != count or (reference is not None and len(reference) != count):
             raise ValueError(f"{count} images, {len(labels)} labels")
         self._batch = min(batch, count)
-        self._judge = Judge(labels, reference_logits)
+        self._judge = judge(labels, reference)
 
     def score(self, model: onnx.ModelProto, race: Race | None = None) -> Score:
-        """Top-1 and top-5 accuracy, and the mean KL divergence KL(original || this network).
+        """Accuracy, and the mean divergence from the original.
 
         With a `race` the evaluation stops as soon as it is certain that its reward stays below what is to be beaten;
         `images` then tells how many the score is about. Raises: GraphError if the model does not run.
@@ -63,18 +85,18 @@ class BatchEvaluator(ABC):
             raise GraphError("the network does not answer all images; export it again")
         return score
 
-    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
+    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Answered:
         """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""
         return self._run(model, self._judge.order, lambda answers: self._judge.outcomes(answers, race))
 
     def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
-        """float32 (N, classes), in the order of the images. Raises: GraphError if the model does not run."""
+        """What it answers, float32 (N, ...), in the order of the images. Raises: GraphError if it does not run."""
         in_order = np.arange(len(self._judge.order))
         return self._run(model, in_order, lambda answers: np.concatenate(list(answers)))
 
     @abstractmethod
     def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
-        """Logits of one part of the images after the other. All parts have the same length: the model's batch.
+        """Answers to one part of the images after the other. All parts have the same length: the model's batch.
 
         Raises: GraphError if the model does not run.
         """
@@ -88,13 +110,13 @@ class BatchEvaluator(ABC):
                 return take(answers)
 
     def _exactly(self, model: onnx.ModelProto, order: Places, batch: int) -> Generator[Images]:
-        """Logits of the images in `order`, batch by batch; the last batch is filled up, and what that adds left out."""
+        """Answers to the images in `order`, batch by batch; what fills up the last batch is left out."""
         full = np.pad(order, (0, -len(order) % batch), mode="edge").reshape(-1, batch)
         left = len(order)
         with closing(self._answers(model, list(full))) as answers:
             for logits in answers:
-                if logits.ndim != 2 or len(logits) != batch:
-                    raise GraphError(f"the network answers {logits.shape} for {batch} images, not (images, classes)")
+                if logits.ndim < 2 or len(logits) != batch:
+                    raise GraphError(f"the network answers {logits.shape} for {batch} images, not (images, ...)")
                 yield logits[:left]
                 left -= batch
 
@@ -105,17 +127,19 @@ class OnnxEvaluator(BatchEvaluator):
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.integer],
+        labels: NDArray[Any],
         threads: int | None = None,
-        reference_logits: NDArray[np.floating] | None = None,
+        reference: NDArray[np.floating] | None = None,
+        judge: JudgeOf = Judge,
     ) -> None:
-        """Takes float32 images (N, C, H, W) and int labels (N,).
+        """Takes float32 images (N, C, H, W) and labels (N,).
 
         Args:
             threads: cores to use; None: all of them.
-            reference_logits: the original network's logits (N, classes), to compare with; None: divergence is 0.
+            reference: the original network's answers (N, ...), to compare with; None: divergence is 0.
+            judge: who compares; for classes and logits (N, classes) unless said otherwise.
         """
-        super().__init__(images, labels, reference_logits, _batch_size(images))
+        super().__init__(images, labels, reference, _batch_size(images), judge)
         self._images = np.ascontiguousarray(images, np.float32)
         self._threads = threads or os.cpu_count() or 1
 
@@ -145,10 +169,11 @@ class OnnxEvaluator(BatchEvaluator):
 
 def open_evaluator(
     images: Images,
-    labels: NDArray[np.integer],
+    labels: NDArray[Any],
     threads: int | None = None,
-    reference_logits: NDArray[np.floating] | None = None,
+    reference: NDArray[np.floating] | None = None,
     name: EvaluatorName = "auto",
+    judge: JudgeOf = Judge,
 ) -> BatchEvaluator:
     """The evaluator of that name; "auto" is torch on an NVIDIA GPU if there is one, ONNX Runtime otherwise.
 
@@ -161,8 +186,8 @@ def open_evaluator(
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "torch" or device == "cuda":
-            return TorchEvaluator(images, labels, device, reference_logits)
-    return OnnxEvaluator(images, labels, threads, reference_logits)
+            return TorchEvaluator(images, labels, device, reference, judge=judge)
+    return OnnxEvaluator(images, labels, threads, reference, judge)
 
 
 def _batch_size(images: Images) -> int:

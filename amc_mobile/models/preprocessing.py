@@ -17,7 +17,8 @@ class Preprocessing:
     """How a network wants its images: x = (pixel / 255 - mean) / std on a centred square of `crop` pixels.
 
     The short side is reduced to `resize` if it is longer, enlarged to `crop` if it is shorter, and left alone in
-    between. As many channels as `mean` has values: 3 for RGB, 1 for grey.
+    between. With `stretch` the whole picture is squeezed into the square instead: no object leaves it. As many channels
+    as `mean` has values: 3 for RGB, 1 for grey.
     """
 
     resize: int
@@ -25,6 +26,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    stretch: bool = False
 
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one prepared image."""
@@ -34,6 +36,8 @@ class Preprocessing:
         """The resized and cropped pixels, uint8 (crop, crop, C)."""
         picture = picture.convert("L" if len(self.mean) == 1 else "RGB")
         width, height = picture.size
+        if self.stretch:
+            return self._pixels(picture.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()]))
         short = min(width, height)
         target = self.resize if short > self.resize else max(short, self.crop)
         if target != short:
@@ -42,6 +46,9 @@ class Preprocessing:
         width, height = picture.size
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         picture = picture.crop((left, top, left + self.crop, top + self.crop))
+        return self._pixels(picture)
+
+    def _pixels(self, picture: Image.Image) -> np.ndarray:
         return np.asarray(picture, dtype=np.uint8).reshape(self.crop, self.crop, len(self.mean))
 
     def normalised(self, pixels: np.ndarray) -> np.ndarray:

@@ -24,9 +24,11 @@ class Source:
     """What a reader found. The last `test_images` pictures are for testing; `classes` is None if only labels tell."""
 
     pictures: Pictures
-    labels: np.ndarray
+    labels: np.ndarray  # classes, or Objects
     classes: int | None = None
     test_images: int = 0
+    class_names: tuple[str, ...] = ()  # where the source tells them
+    ids: tuple[int, ...] = ()  # COCO's own numbers of the classes
 
 
 def read_digits() -> Source:

@@ -8,7 +8,7 @@ import numpy as np
 
 from amc_mobile.config import DataConfig, TransferDataConfig
 from amc_mobile.errors import DataError
-from amc_mobile.models.data import ImageSet, open_data
+from amc_mobile.models.data import ImageSet, by_ids, open_data
 from amc_mobile.models.preprocessing import Preprocessing
 
 _TEST_SHARE = 4  # a fourth of the images, where nothing else says how many are for testing
@@ -45,21 +45,21 @@ class Splits:
     test: Split
 
 
-def make_splits(config: DataConfig, seed: int) -> Splits:
-    """Divides the images as the config says; the same seed gives the same parts.
+def make_splits(config: DataConfig, seed: int, classes: int | None = None) -> Splits:
+    """Divides the images as the config says; the same seed gives the same parts. `classes`: those of the network.
 
     Test images come from `config.test` if that is given, else from the images that the source sets aside for testing,
     else they are drawn from all: as many as `test_images`, or what `train_images` leaves over, or a fourth.
     Raises: DataError, with the counts, if there are too few images.
     """
-    images = open_data(config.name)
+    images = _numbered(open_data(config.name), classes)
     generator = np.random.default_rng(seed)
     order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
     advice = (
         f"lower data.search_images ({config.search_images}), data.calibration_images ({config.calibration_images}), "
         f"data.test_images ({config.test_images}) or data.train_images ({config.train_images})"
     )
-    test, order = _test_part(config, images, order, generator, advice)
+    test, order = _test_part(config, images, order, generator, advice, classes)
     parts = {}
     for name, wanted in (
         ("search", config.search_images),
@@ -96,7 +96,12 @@ def train_and_test(config: TransferDataConfig, seed: int) -> tuple[Split, Split]
 
 
 def _test_part(
-    config: DataConfig, images: ImageSet, order: np.ndarray, generator: np.random.Generator, advice: str
+    config: DataConfig,
+    images: ImageSet,
+    order: np.ndarray,
+    generator: np.random.Generator,
+    advice: str,
+    classes: int | None = None,
 ) -> tuple[Split, np.ndarray]:
     """The test images, and what is left of `order` for the other parts."""
     if config.test is not None:
@@ -104,7 +109,7 @@ def _test_part(
             raise DataError(
                 f"data.test is data.name ({config.name}); leave data.test out, and a part of it is set aside"
             )
-        source = open_data(config.test)
+        source = _numbered(open_data(config.test), classes)
         pool = source.held_out if len(source.held_out) else np.arange(len(source))
         return _take(source, generator.permutation(pool), config.test_images, "test", advice)[0], order
     if len(images.held_out):
@@ -116,6 +121,12 @@ def _test_part(
     elif count is None and config.train_images is not None:
         count = max(1, len(order) - config.search_images - config.calibration_images - config.train_images)
     return _take(images, order, count, "test", advice)
+
+
+def _numbered(images: ImageSet, classes: int | None) -> ImageSet:
+    """With COCO's own numbers of the classes, which have gaps, where that is what the network answers."""
+    gaps = images.ids and classes is not None and max(images.ids) == classes != len(images.ids)
+    return by_ids(images) if gaps else images
 
 
 def _take(images: ImageSet, order: np.ndarray, wanted: int | None, name: str, advice: str) -> tuple[Split, np.ndarray]:

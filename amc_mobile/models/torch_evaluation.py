@@ -7,6 +7,7 @@ on the device; the weights of a candidate are sent there once.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device
 from amc_mobile.errors import GraphError
-from amc_mobile.models.evaluation import BatchEvaluator, Images, Places
+from amc_mobile.models.evaluation import BatchEvaluator, Images, JudgeOf, Places
+from amc_mobile.models.outcomes import Judge
 
 _BATCH = 256  # keeps a GPU busy; a CPU is better served by ONNX Runtime anyway
 
@@ -26,18 +28,20 @@ class TorchEvaluator(BatchEvaluator):
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.integer],
+        labels: NDArray[Any],
         device: str,
-        reference_logits: NDArray[np.floating] | None = None,
+        reference: NDArray[np.floating] | None = None,
         batch: int = _BATCH,
+        judge: JudgeOf = Judge,
     ) -> None:
-        """Takes float32 images (N, C, H, W), int labels (N,), and the original's logits (N, classes) to compare with.
+        """Takes float32 images (N, C, H, W), labels (N,), and the original's answers (N, ...) to compare with.
 
         Args:
             device: "cuda", "cuda:1", "cpu".
             batch: images that run at once.
+            judge: who compares, as in OnnxEvaluator.
         """
-        super().__init__(images, labels, reference_logits, batch)
+        super().__init__(images, labels, reference, batch, judge)
         self._device = torch.device(device)
         self._images = as_on_device(torch.from_numpy(np.ascontiguousarray(images, np.float32)), self._device)
 

@@ -39,12 +39,16 @@ _HELD_OUT = 4  # every fourth part of the images: the last one
 _MOST_HELD_OUT = 100
 
 
+Distance = Callable[[Array, Array], float]  # (the original's answers, the pruned network's)
+
+
 @dataclass(frozen=True, slots=True)
 class _Settings:
     points: int
     ridge: float
     seed: int
     threads: int | None
+    distance: Distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def refresh(
     seed: int,
     threads: int | None = None,
     progress: Progress | None = None,
+    distance: Distance | None = None,
 ) -> dict[str, Array]:
     """Refreshed weights and biases of the network pruned to `channels`, by initialiser name, in their sliced shapes.
 
@@ -75,13 +80,15 @@ def refresh(
         points_per_image: sampled output positions of a layer per image.
         ridge: the pull towards the weights of before, relative to the mean diagonal of the inputs' moments. Each layer
             is also tried with a stronger one.
+        distance: of two networks' answers, for what they are for; None: the mean KL divergence KL(original || pruned)
+            of logits (N, classes), in nats, and the squared error of any other answer.
 
     Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are. So does
     everything with fewer than four images.
     """
     if len(images) < _HELD_OUT:
         return dict(weights or {})
-    settings = _Settings(points_per_image, ridge, seed, threads)
+    settings = _Settings(points_per_image, ridge, seed, threads, distance or _distance_of_logits)
     parts = segments(traced.model, len(images))
     walks = [_Walk(traced, channels, weights or {}, images, settings, cautious=cautious) for cautious in (True, False)]
     for round_, walk in enumerate(walks):
@@ -131,7 +138,7 @@ class _Walk:
         self._targets = {index: self._target(parts[0]) for index, parts in self._problems.items()}
         self._end, self._answer_name = len(traced.model.graph.node), traced.model.graph.output[0].name
         whole = Segment(activations(traced.model.graph)[0].name, self._answer_name, 0, self._end)
-        self._answers = self._held_out(self._original, whole, images).astype(np.float64)
+        self._answers = self._held_out(self._original, whole, images)
         self.error = self._distance(whole)
 
     def do(self, segment: Segment) -> None:
@@ -200,14 +207,8 @@ class _Walk:
         return answers
 
     def _distance(self, rest: Segment) -> float:
-        """How far the pruned network's held-out answers are from the original's.
-
-        Mean KL divergence KL(original || pruned) of logits (N, classes), in nats; squared error of any other answer.
-        """
-        own, right = self._held_out(self._pruned, rest, self._after).astype(np.float64), self._answers
-        if own.ndim != 2:
-            return float(np.square(own - right).mean())
-        return float(divergences(log_softmax(right, axis=1), own).mean())
+        """How far the pruned network's held-out answers are from the original's."""
+        return self._settings.distance(self._answers, self._held_out(self._pruned, rest, self._after))
 
     def _positions(self, index: int) -> NDArray[np.int64]:
         """Sampled output positions of the layer, (N, P)."""
@@ -254,3 +255,11 @@ class _Walk:
                 break
             tensor = node.output[0]
         return _Target(problem.layers[0].output, None)
+
+
+def _distance_of_logits(right: Array, own: Array) -> float:
+    """Mean KL divergence KL(right || own) of logits (N, classes), in nats; squared error of any other answer."""
+    right, own = right.astype(np.float64), own.astype(np.float64)
+    if own.ndim != 2:
+        return float(np.square(own - right).mean())
+    return float(divergences(log_softmax(right, axis=1), own).mean())

@@ -45,6 +45,7 @@ def save_policy(
     policy = {
         "schema": SCHEMA,
         "model": entry.name,
+        "task": entry.task,
         "input_shape": entry.input_shape,
         "classes": entry.classes,
         "preprocessing": dataclasses.asdict(entry.preprocessing),
@@ -58,6 +59,7 @@ def save_policy(
 def load(root: Path | str) -> nn.Module:
     """The pruned network of a run folder, in eval mode. Needs policy.json and weights.pt only, no ONNX.
 
+    A detector is torchvision's: called with a list of images of any size, it answers their boxes, scores and labels.
     Raises: RunFolderError or DataError in one line if a file is missing, damaged, or does not fit the other.
     """
     folder = RunFolder(Path(root))
@@ -67,7 +69,7 @@ def load(root: Path | str) -> nn.Module:
             f"{folder.root} was pruned from {policy['model']}, which has no PyTorch module; run {folder.model_onnx} "
             "with ONNX Runtime"
         )
-    module = find(policy["model"]).build()
+    module = _entry(policy).build()
     state = read_state_dict(folder.require(folder.weights, "prune"))
     _check_names(module, state, folder)
     try:
@@ -82,6 +84,13 @@ def load(root: Path | str) -> nn.Module:
             "type `amc prune` again"
         ) from error
     return module
+
+
+def _entry(policy: Mapping[str, Any]) -> ModelEntry:
+    name = policy["model"]
+    if policy.get("task") != "detection":
+        return find(name)
+    return find(name, None if ":" in name else policy["classes"], policy["input_shape"][-1])
 
 
 def _policy(folder: RunFolder) -> dict[str, Any]:

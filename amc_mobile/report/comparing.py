@@ -14,7 +14,7 @@ from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint
 from amc_mobile.report.devices import DeviceFacts, NetworkSpeed, device_facts
 from amc_mobile.report.sources import Accuracy, Sources, Tested, read_sources
 from amc_mobile.runs import RunFolder
-from amc_mobile.types import DEVICE_KEY, DeviceInfo, Precision
+from amc_mobile.types import ACCURACIES, DEVICE_KEY, AccuracyName, DeviceInfo, Precision
 
 _AMC = ("auto", "ddpg", "ddpg-warm", "sb3-ddpg", "sb3-td3")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -37,7 +37,7 @@ class Compared:
 
     model: str
     device: DeviceInfo
-    metric: str  # "top1" | "top5"
+    metric: AccuracyName
     images: int
     points: tuple[ClockPoint, ...]
     runs: tuple[ComparedRun, ...]
@@ -126,7 +126,8 @@ class _Run:
     def _point(
         self, method: str, label: str, precision: Precision, speed: NetworkSpeed, tested: Tested, clock: float
     ) -> ClockPoint:
-        share = tested.top5 if self.accuracy.metric == "top5" and tested.top5 is not None else tested.top1
+        metric = self.accuracy.metric
+        share = tested.share(metric) or 0.0
         low, high = speed.latency_ci
         return ClockPoint(
             method,
@@ -135,7 +136,7 @@ class _Run:
             share,
             label,
             (low * clock, high * clock),
-            share_interval(share, self.accuracy.test_images),
+            None if metric in ACCURACIES["detection"] else share_interval(share, self.accuracy.test_images),
         )
 
     def _timed(self) -> Iterator[tuple[Precision, NetworkSpeed, NetworkSpeed]]:

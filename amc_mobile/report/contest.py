@@ -48,9 +48,10 @@ def guarantee(search: SearchFacts | None) -> tuple[str, ...]:
     """Under the accuracy-guaranteed protocol, what had to be kept and what was."""
     if search is None or search.least_accuracy is None:
         return ()
-    name = "top-5" if search.reward_name == "top5" else "top-1"
     row = next((row for row in search.agents if row.chosen), None)
-    kept = "" if row is None else say.percent(row.top5 if name == "top-5" else row.top1)
+    measure = search.accuracy_name
+    kept = "" if row is None else say.percent(getattr(row, measure))
+    name = say.ACCURACY_NAMES[measure]
     return (
         f"Accuracy guaranteed: the least {say.METRIC_NAMES[search.metric]} with at least "
         f"{say.percent(search.least_accuracy)} {name} on the {search.images:,} search images; the result has {kept}.",

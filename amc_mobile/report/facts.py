@@ -12,6 +12,7 @@ from amc_mobile.report import wording as say
 from amc_mobile.report.conditions import Rows, conditions
 from amc_mobile.report.contest import contest, guarantee
 from amc_mobile.report.devices import DeviceFacts, device_facts
+from amc_mobile.report.examples import Examples
 from amc_mobile.report.outcome import (
     AccuracyFacts,
     BudgetFacts,
@@ -29,7 +30,7 @@ from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
 from amc_mobile.train.history import History
-from amc_mobile.types import DeviceInfo
+from amc_mobile.types import ACCURACIES, DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Facts:
     missing: tuple[Missing, ...]
     commands: tuple[str, ...]
     config_text: str
+    examples: Examples | None = None
 
 
 def gather(folder: RunFolder) -> Facts:
@@ -105,12 +107,14 @@ def gather(folder: RunFolder) -> Facts:
         notes=(
             *_fine_grained_notes(sources),
             *_precision_notes(device),
+            *_detection_notes(accuracy),
             *_int8_notes(sources),
             *verdict.honesty_notes(accuracy, search, speed, budget, devices),
         ),
         missing=tuple(_missing(sources)),
         commands=sources.summary.commands,
         config_text=sources.config_text,
+        examples=sources.examples,
     )
 
 
@@ -157,6 +161,15 @@ def _precision_notes(device: DeviceInfo | None) -> Iterator[str]:
         yield (
             f"Times are those of {device.precision} networks; accuracies are those of the float networks, and so is "
             "the ONNX file that ships."
+        )
+
+
+def _detection_notes(accuracy: AccuracyFacts | None) -> Iterator[str]:
+    if accuracy is not None and accuracy.metric in ACCURACIES["detection"]:
+        yield (
+            "Times, MACs and sizes are of the network up to what its heads say. What follows outside of it (decoding "
+            "boxes, suppressing overlapping ones, and in a Faster R-CNN the heads of the second pass) was not pruned "
+            "and takes the same time before and after."
         )
 
 

@@ -8,6 +8,7 @@ from amc_mobile.cost.table import Validation
 from amc_mobile.report import drawing as ink
 from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
+from amc_mobile.report.examples import examples_picture
 from amc_mobile.report.facts import Facts
 from amc_mobile.report.search_figures import rewards, trials
 from amc_mobile.report.structure import GroupRow, LayerRow
@@ -22,6 +23,8 @@ def draw(facts: Facts) -> tuple[Picture, ...]:
     """Every picture beside those of the devices for which there is data, in the order of the page."""
     structure, search = facts.structure, facts.search
     pictures: list[Picture] = []
+    if facts.examples is not None and facts.examples.pictures:
+        pictures.append(examples_picture(facts.examples))
     if any(group.kept is not None for group in structure.groups):
         pictures.append(widths(structure.groups, structure.unit))
     if any(layer.after_us is not None for layer in structure.layers) and not _timed_layers(facts):

@@ -10,20 +10,25 @@ from typing import Literal
 from amc_mobile.cost import formulas
 from amc_mobile.cost.price import price
 from amc_mobile.report.sources import Accuracy, Sources, Tested
-from amc_mobile.types import Budget, Comparison, Measurement, Metric, Policy, Precision
+from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Comparison, Measurement, Metric, Policy, Precision
 
 Standing = Literal["held", "exceeded", "predicted", "emulated"]
 
 
 @dataclass(frozen=True, slots=True)
 class TestedRow:
-    """One network on the test images; `top1_error` and `top5_error` are standard errors, sqrt(p (1 - p) / n)."""
+    """One network on the test images; `top1_error` and `top5_error` are standard errors, sqrt(p (1 - p) / n).
+
+    A detector has `map` and `map50` instead, which are no shares of images and have no such error.
+    """
 
     label: str
-    top1: float
-    top1_error: float
+    top1: float | None
+    top1_error: float | None
     top5: float | None
     top5_error: float | None
+    map: float | None = None
+    map50: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Change:
 
     before: float
     after: float | None
-    before_error: float
+    before_error: float | None
     after_error: float | None
 
 
@@ -40,12 +45,12 @@ class Change:
 class AccuracyFacts:
     """Accuracy on images that the search never saw; `before` and `after` are in the run's own metric and precision."""
 
-    metric: str  # "top1" | "top5"
+    metric: AccuracyName
     images: int
     search_images: int | None
     before: float
     after: float | None
-    before_error: float
+    before_error: float | None
     after_error: float | None
     finetuned: bool
     uniform: float | None
@@ -155,21 +160,23 @@ def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
     )
 
 
-def _change(original: Tested, pruned: Tested | None, metric: str, images: int) -> Change:
-    before, after = _in_metric(original, metric) or 0.0, _in_metric(pruned, metric)
-    after_error = None if after is None else standard_error(after, images)
-    return Change(before, after, standard_error(before, images), after_error)
+def _change(original: Tested, pruned: Tested | None, metric: AccuracyName, images: int) -> Change:
+    before, after = original.share(metric) or 0.0, _in_metric(pruned, metric)
+    return Change(before, after, _error(before, metric, images), _error(after, metric, images))
 
 
-def _in_metric(tested: Tested | None, metric: str) -> float | None:
-    if tested is None:
-        return None
-    return tested.top5 if metric == "top5" and tested.top5 is not None else tested.top1
+def _in_metric(tested: Tested | None, metric: AccuracyName) -> float | None:
+    return None if tested is None else tested.share(metric)
+
+
+def _error(share: float | None, metric: AccuracyName, images: int) -> float | None:
+    """Its standard error, if it is a share of images."""
+    return None if share is None or metric in ACCURACIES["detection"] else standard_error(share, images)
 
 
 def _tested_row(label: str, tested: Tested, images: int) -> TestedRow:
-    top5_error = None if tested.top5 is None else standard_error(tested.top5, images)
-    return TestedRow(label, tested.top1, standard_error(tested.top1, images), tested.top5, top5_error)
+    errors = _error(tested.top1, "top1", images), _error(tested.top5, "top5", images)
+    return TestedRow(label, tested.top1, errors[0], tested.top5, errors[1], tested.map, tested.map50)
 
 
 def speed_facts(comparison: Comparison | None) -> SpeedFacts | None:

@@ -14,7 +14,7 @@ from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
 from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts
 from amc_mobile.report.searching import AgentRow, SearchFacts, TrialPoint
-from amc_mobile.types import Metric
+from amc_mobile.types import ACCURACIES, Metric
 
 _PLAYERS: Final = (  # colour role, marker, and its shape in the legend: many small marks
     ("after", "o", "dot"),
@@ -45,6 +45,8 @@ _UNITS: Final[dict[Metric, tuple[float, str]]] = {
 _REWARDS: Final = {
     "top1": "reward (−top-1 error)",
     "top5": "reward (−top-5 error)",
+    "map": "reward (mAP − 1)",
+    "map50": "reward (mAP50 − 1)",
     "kl": "reward (−KL divergence, nats)",
 }
 
@@ -136,7 +138,9 @@ def trials(search: SearchFacts, budget: BudgetFacts | None, accuracy: AccuracyFa
     with canvas(280) as (figure, axes):
         _draw_trials(axes, search)
         if budget is not None and budget.full is not None and accuracy is not None:
-            legend.append(_mark_original(axes, search, budget.full, accuracy.rows[0].top1))
+            legend.append(
+                _mark_original(axes, search, budget.full, accuracy.rows[0].map or accuracy.rows[0].top1 or 0.0)
+            )
         svg = to_svg(figure, "trials", title, text)
     return Picture("trials", title, text, svg, tuple(legend))
 
@@ -163,12 +167,12 @@ def _draw_trials(axes: Axes, search: SearchFacts) -> None:
         place = (search.chosen.cost / scale, 100 * search.chosen.accuracy)
         axes.plot(*place, "o", ms=14, mfc="none", mec=ink.INK, mew=1.6)
     axes.set_xlabel(f"{say.METRIC_NAMES[search.metric]} ({unit})")
-    axes.set_ylabel("top-1 on search images (%)")
+    axes.set_ylabel(f"{say.ACCURACY_NAMES[ACCURACIES[search.task][0]]} on search images (%)")
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.locator_params(axis="x", nbins=5)
 
 
-def _mark_original(axes: Axes, search: SearchFacts, full: float, top1: float) -> LegendEntry:
+def _mark_original(axes: Axes, search: SearchFacts, full: float, share: float) -> LegendEntry:
     """Marks the original's cost and its accuracy on test images (the search does not score it).
 
     Trials crowd at the budget; where the original would squeeze them, it becomes an arrow at the right edge.
@@ -178,12 +182,12 @@ def _mark_original(axes: Axes, search: SearchFacts, full: float, top1: float) ->
     costs += [search.limit] if search.limit is not None else []
     low, high = (min(costs), max(costs)) if costs else (full, full)
     source = " by the table" if search.metric == "latency_us" else ""
-    words = f"original: {say.in_metric(full, search.metric)}{source}, {say.percent(top1)} (test images)"
+    words = f"original: {say.in_metric(full, search.metric)}{source}, {say.percent(share)} (test images)"
     if full <= high + 1.5 * (high - low):
-        axes.plot(full / scale, 100 * top1, "D", ms=8, mfc="none", mec=ink.BEFORE, mew=2.2)
+        axes.plot(full / scale, 100 * share, "D", ms=8, mfc="none", mec=ink.BEFORE, mew=2.2)
         return LegendEntry("hollow", "before", words)
     room = 0.08 * (high - low) or 0.02 * high
     axes.set_xlim((low - room) / scale, (high + room) / scale)
-    axes.axhline(100 * top1, color=ink.BEFORE, lw=1.2, dashes=(1.5, 2.5))
-    axes.plot(1.0, 100 * top1, ">", ms=9, color=ink.BEFORE, mew=0, clip_on=False, transform=axes.get_yaxis_transform())
+    axes.axhline(100 * share, color=ink.BEFORE, lw=1.2, dashes=(1.5, 2.5))
+    axes.plot(1.0, 100 * share, ">", ms=9, color=ink.BEFORE, mew=0, clip_on=False, transform=axes.get_yaxis_transform())
     return LegendEntry("arrow", "before", f"{words}, far to the right")

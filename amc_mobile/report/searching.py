@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from amc_mobile.report.sources import Sources
 from amc_mobile.search.front import front
 from amc_mobile.search.goal import WithinBudget, WithinLoss
-from amc_mobile.types import Budget, Cost, Metric, Trial
+from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Cost, Metric, TaskName, Trial
 
 Merit = Callable[[Trial], tuple[float, ...]]
 OPPONENT = "opponent"  # the phase of trials that are not episodes of the agent
@@ -41,13 +41,15 @@ class AgentRow:
     agent: str
     trials: int
     cost: Cost
-    top1: float
-    top5: float
+    top1: float | None
+    top5: float | None
     kl: float
     reward: float
     within: bool
     chosen: bool
     images: int
+    map: float | None = None
+    map50: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,13 @@ class SearchFacts:
     evaluations: int | None  # different networks evaluated in all, single pruned groups included
     least_accuracy: float | None  # accuracy-guaranteed: what the result had to keep on the search images
     by_hand: bool  # the chosen trial was named by the user and need not be the best
+    task: TaskName = "classification"
+
+    @property
+    def accuracy_name(self) -> AccuracyName:
+        """The accuracy that the agent is paid by; where it is paid by the divergence, the task's strict one."""
+        strict, loose = ACCURACIES[self.task]
+        return loose if self.reward_name == loose else strict
 
 
 def search_facts(sources: Sources) -> SearchFacts | None:
@@ -102,6 +111,7 @@ def search_facts(sources: Sources) -> SearchFacts | None:
         evaluations=(search.evaluations or None) if search else None,
         least_accuracy=search.least_accuracy if search else None,
         by_hand=by_hand,
+        task="classification" if best.score.map is None else "detection",
     )
 
 
@@ -124,8 +134,8 @@ def _points(trials: tuple[Trial, ...], metric: Metric) -> tuple[TrialPoint, ...]
         episode += trial.phase != OPPONENT
         number = None if trial.phase == OPPONENT else episode
         cost = _cost_in(trial.cost, metric)
-        exact, top1 = trial.score.images == images, trial.score.top1
-        points.append(TrialPoint(trial.agent, trial.phase, number, cost, top1, trial.reward, trial.index, exact))
+        exact, share = trial.score.images == images, trial.score.accuracy()
+        points.append(TrialPoint(trial.agent, trial.phase, number, cost, share, trial.reward, trial.index, exact))
     return tuple(points)
 
 
@@ -150,7 +160,18 @@ def _agent_rows(
         order[agent] = (fits, merit(top))
         rows.append(
             AgentRow(
-                agent, len(mine), top.cost, score.top1, score.top5, score.kl, top.reward, fits, chosen, score.images
+                agent,
+                len(mine),
+                top.cost,
+                score.top1,
+                score.top5,
+                score.kl,
+                top.reward,
+                fits,
+                chosen,
+                score.images,
+                score.map,
+                score.map50,
             )
         )
     return tuple(sorted(rows, key=lambda row: order[row.agent], reverse=True))

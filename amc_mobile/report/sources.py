@@ -13,21 +13,29 @@ from amc_mobile import config as settings
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.report.examples import Examples
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
 from amc_mobile.train.history import History
-from amc_mobile.types import Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
+from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What one network scored on the test images. Fractions in [0, 1]."""
+    """What one network scored on the test images. Fractions in [0, 1]; a detector has the last two only."""
 
-    top1: float
+    top1: float | None = None
     top5: float | None = None
+    map: float | None = None
+    map50: float | None = None
+
+    def share(self, metric: AccuracyName) -> float | None:
+        """In that metric; a file of before top-5 was kept has top-1 only."""
+        found: float | None = getattr(self, metric)
+        return self.top1 if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Accuracy:
     uniform_int8: Tested | None = None
     test_images: int = 0
     search_images: int | None = None
-    metric: str = "top1"
+    metric: AccuracyName = "top1"
     precision: Precision = "fp32"  # of the networks that the run is about
 
 
@@ -90,6 +98,7 @@ class Sources:
     training: History | None  # of the original, where it was trained here
     finetuning: History | None
     summary: Summary
+    examples: Examples | None = None
     elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
     damaged: tuple[str, ...] = ()  # why some of these are not there
     shipped_sha256: str = ""  # of model.onnx
@@ -126,6 +135,7 @@ def read_sources(folder: RunFolder) -> Sources:
         training=_optional(folder.training, History),
         finetuning=_optional(folder.finetuning, History),
         summary=_summary(folder.summary),
+        examples=_optional(folder.detections, Examples),
         elsewhere=elsewhere,
         damaged=damaged,
         shipped_sha256=folder.model_sha256() if elsewhere else "",

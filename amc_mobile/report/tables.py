@@ -74,7 +74,7 @@ def _accuracy_rows(accuracy: AccuracyFacts | None) -> Iterator[KeyRow]:
     """In the precision of the run first, then in the other one."""
     if accuracy is None:
         return
-    name = f"{accuracy.metric.replace('top', 'Top-')} accuracy"
+    name = say.heading(say.ACCURACY_NAMES[accuracy.metric]) + (" accuracy" if accuracy.before_error is not None else "")
     named = {"fp32": (name, accuracy.fp32), "int8": (f"{name} in int8", accuracy.int8)}
     if accuracy.precision == "int8":
         named = {"int8": named["int8"], "fp32": (f"{name} in fp32", accuracy.fp32)}
@@ -84,11 +84,15 @@ def _accuracy_rows(accuracy: AccuracyFacts | None) -> Iterator[KeyRow]:
 
 
 def _accuracy_row(name: str, change: Change) -> KeyRow:
-    before = f"{say.percent(change.before)} ±{say.bare_percent(change.before_error)}"
+    before = _with_error(change.before, change.before_error)
     if change.after is None:
         return KeyRow(name, before, "–", "–")
-    after = f"{say.percent(change.after)} ±{say.bare_percent(change.after_error or 0.0)}"
+    after = _with_error(change.after, change.after_error)
     return KeyRow(name, before, after, say.points(change.after - change.before))
+
+
+def _with_error(share: float, error: float | None) -> str:
+    return say.percent(share) + ("" if error is None else f" ±{say.bare_percent(error)}")
 
 
 def _count_row(name: str, before: int, after: int | None) -> KeyRow:
@@ -107,7 +111,8 @@ def key_caption(facts: Facts) -> str:
             f"Latency: median of {len(facts.speed.pruned)} interleaved rounds, speed-up with its 95 % interval"
         )
     if facts.accuracy is not None:
-        parts.append(f"accuracy: {facts.accuracy.images:,} test images, ± one standard error")
+        spread = "" if facts.accuracy.before_error is None else ", ± one standard error"
+        parts.append(f"accuracy: {facts.accuracy.images:,} test images{spread}")
     return "; ".join(parts) or "Counted by formula; nothing measured yet"
 
 

@@ -17,7 +17,7 @@ def verdict(
     """The whole report in one sentence."""
     parts = [_speed_claim(device, speed, budget)]
     if accuracy is not None and accuracy.after is not None:
-        name = accuracy.metric.replace("top", "top-")
+        name = say.ACCURACY_NAMES[accuracy.metric]
         in_int8 = " in int8" if accuracy.precision == "int8" else ""
         parts.append(f"{say.percent(accuracy.before)} → {say.percent(accuracy.after)} {name}{in_int8}")
     sentence = ", ".join(parts)
@@ -127,21 +127,28 @@ def _speed_notes(speed: SpeedFacts | None, devices: Sequence[DeviceFacts]) -> It
 
 def _accuracy_notes(accuracy: AccuracyFacts) -> list[str]:
     error = accuracy.after_error if accuracy.after_error is not None else accuracy.before_error
-    notes = [
-        f"Accuracy is measured on {accuracy.images:,} test images that neither the search, the repair nor the "
-        f"fine-tuning ever saw. The standard error at that number is ±{say.points(error).lstrip('+')} "
-        "(square root of p (1 − p) / n)."
-    ]
+    unseen = f"{accuracy.images:,} test images that neither the search, the repair nor the fine-tuning ever saw"
+    notes = [f"Accuracy is measured on {unseen}. {_spread(error)}"]
     if accuracy.finetuned and accuracy.uniform is not None:
         notes.append(
             "Uniform pruning was repaired in the same way but not fine-tuned: compare it with “pruned and repaired”."
         )
-    if accuracy.after is not None and abs(accuracy.after - accuracy.before) < 2 * max(error, accuracy.before_error):
+    largest = max(error or 0.0, accuracy.before_error or 0.0)
+    if accuracy.after is not None and abs(accuracy.after - accuracy.before) < 2 * largest:
         notes.append(
             f"The change of {say.points(accuracy.after - accuracy.before)} is smaller than two standard errors: "
             "these images cannot tell it from none."
         )
     return notes
+
+
+def _spread(error: float | None) -> str:
+    if error is None:
+        return (
+            "mAP is the mean average precision of COCO, over overlaps (IoU) of 0.5 to 0.95; mAP50 is that at 0.5. "
+            "Other images would give others; no standard error is given."
+        )
+    return f"The standard error at that number is ±{say.points(error).lstrip('+')} (square root of p (1 − p) / n)."
 
 
 _BY_SENSITIVITY = {"sensitivity", "greedy", "knapsack", "guided"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amc_mobile.types import Metric
+from amc_mobile.types import AccuracyName, Metric
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -15,6 +15,12 @@ METRIC_NAMES: dict[Metric, str] = {
     "bytes": "file size",
     "memory_bytes": "activation memory",
 }
+ACCURACY_NAMES: dict[AccuracyName, str] = {"top1": "top-1", "top5": "top-5", "map": "mAP", "map50": "mAP50"}
+
+
+def heading(name: str) -> str:
+    """The first letter large: "Top-1", but "mAP"."""
+    return name if name.startswith("mAP") else name[:1].upper() + name[1:]
 
 
 def significant(value: float, digits: int = 3, most_decimals: int = 3) -> str:

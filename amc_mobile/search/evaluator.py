@@ -11,7 +11,7 @@ from typing import Protocol
 
 import onnx
 
-from amc_mobile.models.outcomes import Outcomes
+from amc_mobile.models.evaluation import Answered
 from amc_mobile.types import Policy, Race, RewardName, Score
 
 
@@ -38,7 +38,7 @@ class Prunes(Protocol):
 class Runs(Protocol):
     """Runs a network on the search images (amc_mobile.models.evaluation)."""
 
-    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Outcomes:
+    def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Answered:
         """What it answers to each image, at least as far as `race` needs it."""
         ...
 
@@ -55,7 +55,7 @@ class PrunedEvaluator:
         self._pruner = pruner
         self._evaluator = evaluator
         self._reward: RewardName = reward
-        self._known: dict[tuple[int, ...], Outcomes] = {}
+        self._known: dict[tuple[int, ...], Answered] = {}
 
     def evaluate(self, policy: Policy, to_beat: float | None = None) -> Score:
         """The score of the network pruned by the policy, as PolicyEvaluator says."""
@@ -68,5 +68,5 @@ class PrunedEvaluator:
             self._known[policy.kept] = outcomes
             score = outcomes.score(race)
         if score is None:
-            raise ValueError(f"{len(outcomes.ranks)} of {outcomes.images} images do not decide {race}")
+            raise ValueError(f"the images that were run do not decide {race}")
         return score

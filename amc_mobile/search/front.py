@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from amc_mobile.search.rewards import REWARDS, RewardName
-from amc_mobile.types import Cost, Trial
+from amc_mobile.search.rewards import REWARDS
+from amc_mobile.types import Cost, RewardName, Trial
 
 SCHEMA = 1
 ELSEWHERE = "latency_us@"  # before the name of a further device
@@ -21,13 +21,16 @@ PriceOf = Callable[[Cost], float]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One trial of the front. `accuracy` is what the reward is about: top-1, top-5, or minus the divergence (nats)."""
+    """One trial of the front. `accuracy` is what the reward is about: a share, or minus the divergence (nats).
+
+    `top1` is None for a detector.
+    """
 
     trial: int
     agent: str
     phase: str
     accuracy: float
-    top1: float
+    top1: float | None
     cost: Cost
     kept: tuple[int, ...]
 
@@ -92,5 +95,5 @@ def _elsewhere(device: str) -> PriceOf:
 
 def _point(trial: Trial, reward: RewardName) -> Point:
     score = trial.score
-    accuracy = {"top1": score.top1, "top5": score.top5, "kl": -score.kl}[reward]
+    accuracy = -score.kl if reward == "kl" else score.accuracy(reward)
     return Point(trial.index, trial.agent, trial.phase, accuracy, score.top1, trial.cost, trial.kept)

@@ -15,8 +15,8 @@ from typing import Protocol
 from amc_mobile.cost.price import CostFunction
 from amc_mobile.search.budget import Walls
 from amc_mobile.search.journal import Kept
-from amc_mobile.search.rewards import REWARDS, RewardName
-from amc_mobile.types import Score, Trial
+from amc_mobile.search.rewards import REWARDS
+from amc_mobile.types import RewardName, Score, Trial
 
 _SHRINK = 0.96  # of the cost of the best network: where the next one is looked for, accuracy-guaranteed
 
@@ -82,18 +82,13 @@ class WithinLoss:
     def merit(self, trial: Trial) -> tuple[float, ...]:
         """Whether it is accurate enough, then how cheap it is (how accurate, if it is not), then divergence."""
         enough = self.enough(trial.score)
-        rank = -self.cost_of(trial.kept) if enough else accuracy(self.name, trial.score)
+        rank = -self.cost_of(trial.kept) if enough else trial.score.accuracy(self.name)
         return float(enough), rank, -trial.score.kl
 
     def enough(self, score: Score) -> bool:
         """Whether it keeps the stated accuracy."""
-        return accuracy(self.name, score) >= self.least_accuracy
+        return score.accuracy(self.name) >= self.least_accuracy
 
     def beyond(self, walls: Walls, cost: float) -> Walls:
         """A little cheaper."""
         return walls.within(_SHRINK * cost)
-
-
-def accuracy(name: RewardName, score: Score) -> float:
-    """Top-5 if that is what the agent is paid by, else top-1."""
-    return score.top5 if name == "top5" else score.top1

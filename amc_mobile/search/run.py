@@ -23,7 +23,7 @@ from amc_mobile.search.budget import Walls, build_walls, in_words, replaced
 from amc_mobile.search.ddpg import one_thread
 from amc_mobile.search.episodes import AGENT
 from amc_mobile.search.evaluator import PolicyEvaluator
-from amc_mobile.search.goal import WithinBudget, WithinLoss, accuracy
+from amc_mobile.search.goal import WithinBudget, WithinLoss
 from amc_mobile.search.journal import Journal
 from amc_mobile.search.problem import Exhausted, Problem
 from amc_mobile.types import Budget, NetworkGraph, SearchResult, Trial
@@ -97,7 +97,7 @@ def _walls(
 def _begin_unpruned(problem: Problem, budget: Budget) -> None:
     """The unpruned network, or the next within the limits, as the first trial; the accuracy that is to be kept."""
     name, original = problem.config.reward, problem.probe(problem.walls.channels, "the original")
-    least_accuracy = round(accuracy(name, original) - problem.config.max_loss, 12)  # 0.8 - 0.1 is 0.7000000000000001
+    least_accuracy = round(original.accuracy(name) - problem.config.max_loss, 12)  # 0.8 - 0.1 is 0.7000000000000001
     cost_of = cost_function(problem.walls.network, budget.metric, problem.tables, budget.device)
     problem.goal = WithinLoss(name, least_accuracy, cost_of)
     problem.evaluate("unpruned", "opponent", problem.walls.project(problem.walls.channels))
@@ -119,7 +119,7 @@ def _result(problem: Problem, budgets: Sequence[Budget]) -> SearchResult:
     if least_accuracy is not None and not problem.goal.enough(ranked[0].score):
         raise BudgetError(
             f"no policy within the limits keeps an accuracy of {least_accuracy:.4f}, the best of {len(ranked)} has "
-            f"{accuracy(problem.config.reward, ranked[0].score):.4f}; allow more with --max-loss, or raise the limits"
+            f"{ranked[0].score.accuracy(problem.config.reward):.4f}; allow more with --max-loss, or raise the limits"
         )
     others = dict.fromkeys(trial.agent for trial in problem.trials if trial.agent != AGENT)
     return SearchResult(

@@ -55,7 +55,7 @@ def test_a_real_network_scores_as_in_torch(module_of, exported):
         expected = module_of("digits")(torch.from_numpy(x)).numpy()
     labels = expected.argmax(axis=1)
     labels[0] = expected[0].argsort()[-2]  # the second best: right for top-5 only
-    evaluator = OnnxEvaluator(x, labels, reference_logits=expected)
+    evaluator = OnnxEvaluator(x, labels, reference=expected)
     score = evaluator.score(exported("digits"))
     assert (score.top1, score.top5, score.images) == (5 / 6, 1.0, 6)
     assert abs(score.kl) < 1e-6

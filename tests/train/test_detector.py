@@ -1,0 +1,99 @@
+"""Training of a detector: it learns, the same again from the same seed, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from amc_mobile.config import FinetuneConfig, TrainConfig
+from amc_mobile.errors import ConfigError, DataError
+from amc_mobile.models.data import open_data
+from amc_mobile.models.objects import Objects, as_labels
+from amc_mobile.models.zoo import find
+from amc_mobile.runs import read_json
+from amc_mobile.train.augment import Changes
+from amc_mobile.train.batches import InMemory
+from amc_mobile.train.detector import _Run, fit_detector
+
+ENTRY = find("ssdlite_mobilenet_v3_small", image_size=64)
+SETTINGS = TrainConfig(epochs=2, batch_size=4, learning_rate=0.05, flip=True, shift=4)
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    data = open_data("shapes")
+    chosen = np.arange(8)
+    return InMemory(data.tensors(chosen, ENTRY.preprocessing)), data.labels[chosen]
+
+
+def fresh():
+    torch.manual_seed(0)
+    return ENTRY.build()
+
+
+def test_losses_fall(lessons, tmp_path):
+    settings = TrainConfig(epochs=12, batch_size=8, learning_rate=0.05, shift=0, warmup=0.0, ema=0.0)
+    module = fit_detector(fresh(), *lessons, settings, seed=0, record=tmp_path / "train.json")
+    assert not module.training
+    losses = [epoch["loss"] for epoch in read_json(tmp_path / "train.json")["epochs"]]
+    assert len(losses) == 12
+    assert losses[-1] < 0.75 * losses[0]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(lessons, tmp_path):
+    whole = fit_detector(fresh(), *lessons, SETTINGS, seed=3).state_dict()
+
+    def stop(done, total, text):
+        if done == 3:  # in the second of two epochs of two steps
+            raise Stop
+
+    path = tmp_path / "train.partial"
+    with pytest.raises(Stop):
+        fit_detector(fresh(), *lessons, SETTINGS, seed=3, progress=stop, checkpoint=path)
+    steps = []
+    resumed = fit_detector(
+        fresh(), *lessons, SETTINGS, seed=3, progress=lambda done, *_: steps.append(done), checkpoint=path
+    )
+    assert steps == [3, 4]
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.state_dict().items())
+    other = fit_detector(fresh(), *lessons, SETTINGS, seed=4).state_dict()
+    assert any(not torch.equal(value, whole[name]) for name, value in other.items())
+
+
+def test_boxes_follow_their_pictures(lessons):
+    labels = as_labels([Objects.of([(0.25, 0.5, 0.5, 0.75), (0.9, 0.9, 1.0, 1.0)], [0, 1], [False, True])] * 8)
+    run = _Run(fresh(), lessons[0], labels, SETTINGS, 0)
+    moved = Changes(4, torch.tensor([[4, 4], [0, 8]]), torch.tensor([False, True]))  # 4: not moved; (top, left)
+    still, changed = run._changed(torch.tensor([0, 1]), moved)
+    assert still["boxes"].tolist() == [[16, 32, 32, 48]]  # what is ignored is not learnt
+    assert changed["boxes"].tolist() == [[64 - 28, 36, 64 - 12, 52]]
+    assert changed["labels"].tolist() == [1]
+
+
+@pytest.mark.slow
+def test_faster_rcnn_learns_too():
+    entry = find("fasterrcnn_mobilenet_v3_large_320_fpn", 3, 64)
+    data = open_data("shapes")
+    torch.manual_seed(0)
+    module = entry.build()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    images = InMemory(data.tensors(np.arange(2), entry.preprocessing))
+    settings = FinetuneConfig(epochs=1, batch_size=2, learning_rate=1e-3)
+    after = fit_detector(module, images, data.labels[:2], settings, seed=0).state_dict()
+    assert not torch.equal(after["backbone.body.0.0.weight"], before["backbone.body.0.0.weight"])
+    assert all(bool(torch.isfinite(value).all()) for value in after.values() if value.is_floating_point())
+
+
+def test_what_cannot_be_trained_is_refused(lessons):
+    with pytest.raises(DataError, match="no training images"):
+        fit_detector(fresh(), InMemory(np.zeros((0, 3, 64, 64))), as_labels([]), SETTINGS, seed=0)
+    with pytest.raises(ConfigError, match="validation_images is for classifiers"):
+        fit_detector(fresh(), *lessons, SETTINGS.model_copy(update={"validation_images": 2}), seed=0)
+    wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "epochs": 4})
+    with pytest.raises(ConfigError, match=r"training diverged.*lower train\.learning_rate"):
+        fit_detector(fresh(), *lessons, wild, seed=0)
