@@ -90,17 +90,17 @@ def _fit(
     record: Path | None = None,
 ) -> nn.Module:
     """This process's share of the training: see `fit`."""
-    run = _Run(module, images, labels, settings, seed, teacher, after_step, team)
-    run.resume(path)
     try:
+        run = _Run(module, images, labels, settings, seed, teacher, after_step, team)
+        run.resume(path)
         with batch_norm.synchronised(run.networks, team.group):
             while not run.finished:
                 run.epoch(progress)
                 if team.leads and path is not None:
                     run.save(path)
-                if team.leads and record is not None:
-                    write_json(record, run.history())
+                _note(record, run, team)
         run.take_result()
+        _note(record, run, team)  # also where the last epoch was taken from the checkpoint
     finally:
         module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         module.eval()
@@ -272,6 +272,11 @@ class _Run:
         self._stepper.load_state_dict(state["stepper"])
         self._judge, self._best = Judge(**state["judge"]), state["best"]
         self._epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+
+
+def _note(record: Path | None, run: _Run, team: Team) -> None:
+    if team.leads and record is not None:
+        write_json(record, run.history())
 
 
 def _batch_size(wanted: int, images: int, processes: int) -> int:

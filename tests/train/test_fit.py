@@ -92,11 +92,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, step, changes)
     assert [path.name for path in tmp_path.iterdir()] == ["train.partial"]
 
 
-def test_a_finished_training_is_not_repeated(tmp_path):
-    checkpoint = tmp_path / "train.partial"
+def test_a_finished_training_is_not_repeated_and_on_record(tmp_path):
+    checkpoint, record = tmp_path / "train.partial", tmp_path / "train.json"
     whole = fit(Tiny(), IMAGES, LABELS, PLAIN, seed=1, checkpoint=checkpoint)
-    again = fit(Tiny(), IMAGES, LABELS, PLAIN, seed=1, checkpoint=checkpoint, progress=stop_at(1))
+    again = fit(Tiny(), IMAGES, LABELS, PLAIN, seed=1, checkpoint=checkpoint, record=record, progress=stop_at(1))
     assert same(again, whole)
+    assert len(json.loads(record.read_text())["epochs"]) == 4
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"learning_rate": 0.04}, {"weights": 1.0}, {"images": 1.0}])
