@@ -11,6 +11,7 @@ from typing import Any
 from amc_mobile.errors import RunFolderError
 from amc_mobile.report import wording as say
 from amc_mobile.runs import RunFolder, read_json
+from amc_mobile.types import AccuracyName
 
 INDEX = "sweep.json"
 
@@ -99,7 +100,7 @@ class SweepFacts:
 
     schema: int
     model: str
-    metric: str
+    metric: AccuracyName
     images: int
     verdict: str
     devices: tuple[SweptDevice, ...]

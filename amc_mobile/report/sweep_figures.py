@@ -12,11 +12,12 @@ from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
 from amc_mobile.report.labels import Label, Point, place
 from amc_mobile.report.sweep import SweptDevice, Variant
+from amc_mobile.types import AccuracyName
 
 _ROLES: Final = ("after", "purple", "green", "amber", "sky", "rose")  # of the agents
 
 
-def draw_sweep(device: SweptDevice, number: int, metric: str) -> Picture:
+def draw_sweep(device: SweptDevice, number: int, metric: AccuracyName) -> Picture:
     """Accuracy on test images over measured time; the original, every run, means with the range of their seeds."""
     emulated = " (EMULATED)" if device.emulated else ""
     name, title = f"front-{number}", f"Accuracy against time on {device.name}{emulated}"
@@ -35,7 +36,7 @@ def draw_sweep(device: SweptDevice, number: int, metric: str) -> Picture:
     with canvas(280) as (figure, axes):
         front_line = _draw(axes, device, roles)
         axes.set_xlabel("latency (ms)")
-        axes.set_ylabel(f"{metric.replace('top', 'top-')} on test images (%)")
+        axes.set_ylabel(f"{say.ACCURACY_NAMES[metric]} on test images (%)")
         labels = [Label(each.budget, (_place(each),), ink.MUTED, 9, optional=True) for each in front]
         place(figure, axes, labels, [_place(each) for each in device.variants], [front_line])
         svg = to_svg(figure, name, title, text)

@@ -85,7 +85,7 @@ def _columns(facts: SweepFacts) -> list[_Column]:
         *([_Column("Agent", lambda each: each.agent)] if facts.agents > 1 else []),
         _Column("Seeds", lambda each: str(len(each.seeds))),
         _Column(
-            facts.metric.replace("top", "Top-"),
+            say.heading(say.ACCURACY_NAMES[facts.metric]),
             lambda each: _range(each.accuracy, 100, "%"),
             lambda device: _range(device.accuracy_before, 100, "%"),
         ),

@@ -86,6 +86,13 @@ def test_what_is_not_complete_says_why_and_leads_to_its_log(tmp_path):
     assert "not complete: c-latency0.5-auto-s0: not done yet" in sweep_lines(facts, tmp_path)
 
 
+def test_a_detector_is_judged_by_its_own_measure(tmp_path):
+    runs = [(entry("pixel", 0.5, 0), summary(1000.0, 0.41, accuracy_metric="map"))]
+    html = write_sweep_report(write_sweep(tmp_path, runs)).read_text()
+    assert "mAP on test images (%)" in html
+    assert '<th scope="col" class="n">mAP</th>' in html
+
+
 def test_nothing_is_complete_yet(tmp_path):
     write_sweep_report(write_sweep(tmp_path, [(entry("a", 0.5, 0, complete=False), {})]))
     assert "No run is complete yet." in (tmp_path / "report.html").read_text()
