@@ -65,6 +65,10 @@ search: setup ## Search under a latency budget, on the table that `make profile`
 	    $(if $(TABLE),--table $(TABLE)) --latency $(LATENCY) --device $(DEVICE) \
 	    --out $(or $(RUN),runs/$(MODEL)-$(subst :,_,$(DEVICE))-$(LATENCY)) $(ARGS)
 
+.PHONY: sweep
+sweep: setup ## Many runs and one page with their Pareto front: [CONFIG=sweep.toml] [DATA=folder] ARGS='--dry-run'
+	$(AMC) sweep $(or $(CONFIG),configs/digits_sweep.toml) $(if $(DATA),--data $(DATA)) $(ARGS)
+
 .PHONY: bench
 bench: setup ## Original, pruned and int8 network on the device, and the report: RUN=runs/demo DEVICE=host|pixel|all
 	$(AMC) bench $(or $(RUN),runs/demo) --device $(DEVICE) $(ARGS)
@@ -86,6 +90,10 @@ bench-mobilenet_v2: setup need-data ## MobileNet-V2, ImageNet, 70 % latency on t
 .PHONY: bench-resnet56
 bench-resnet56: setup need-data ## ResNet-56, CIFAR-10, 50 % MACs (minutes): DATA=folder
 	$(AMC) run configs/resnet56_cifar10.toml --data $(DATA) $(ARGS)
+
+.PHONY: bench-fashion_mnist
+bench-fashion_mnist: setup need-data ## VGG-small, Fashion-MNIST, trained here, 50 % latency (under 15 minutes): DATA=folder
+	$(AMC) run configs/fashion_mnist_vgg.toml --data $(DATA) $(ARGS)
 
 .PHONY: need-data
 need-data:

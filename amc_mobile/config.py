@@ -339,7 +339,7 @@ class Int8Config(_Section):
         True, description="quantise original and pruned network, test both, and time them where the device runs fp32"
     )
     method: RangeMethod = Field(
-        "mse",
+        "minmax",
         description="range of a tensor: 'minmax': all of it; 'percentile': without the outermost values; 'mse': that "
         "with the least squared error of rounding and clipping",
     )
@@ -455,6 +455,7 @@ class TransferFinetuneConfig(FinetuneConfig):
     """Training on other images: without epochs the new classifier knows nothing, and nobody knows how to teach it."""
 
     epochs: int = Field(10, ge=1)
+    learning_rate: float = Field(0.05, gt=0, description="at its peak; more than to recover: the images are new")
     distillation: float = Field(0.0, ge=0, le=0, description="always 0: the original does not know these classes")
 
 
@@ -504,8 +505,11 @@ def load(path: Path) -> RunConfig:
 
 def load_as(kind: type[Tree], path: Path) -> Tree:
     """Reads a TOML file as a tree of that kind. Raises: ConfigError, naming every wrong entry at once."""
+    tree = read_toml(path)
+    if "sweep" in tree:
+        raise ConfigError(f"{path} is of many runs: type `amc sweep {path}`")
     try:
-        return kind.model_validate(read_toml(path))
+        return kind.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
 

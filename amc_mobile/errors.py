@@ -38,6 +38,10 @@ class RunFolderError(AmcError):
     """The run folder cannot be read or written, or belongs to another run."""
 
 
+class SweepError(AmcError):
+    """Some runs of a sweep failed; what does not follow from them is done."""
+
+
 class DeviceError(AmcError):
     """The device is absent, refuses, or failed while measuring."""
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -145,6 +146,27 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """As write_bytes: indented JSON of plain values and dataclasses, keys in the order given."""
     write_text(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Puts a file of another folder at `target`: all or nothing. Raises: RunFolderError.
+
+    Files that never change in place are linked where the disk allows it, and take no room of their own.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        try:
+            if source.suffix == ".jsonl":  # grows
+                raise OSError
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"cannot copy {source} to {target}: {error.strerror}") from error
 
 
 def read_json(path: Path) -> Any:

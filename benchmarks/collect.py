@@ -97,7 +97,7 @@ def main(runs: list[str]) -> None:
     text = HEAD + "\n".join(lines) + "\n" + network_results(found) + "\n" + engine_tables(found) + "\n"
     text += latency_results(found)
     text += "\n" + phone_results(found)
-    text += "\n" + transfer_results(found) if "transfer" in found else ""
+    text += transfer_results(found)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paired import difference, interval, right
+from answers import difference, interval, right
 from provenance import provenance
 
 from amc_mobile import config as configuration

@@ -37,7 +37,7 @@ def rules(raw: Mapping[str, Any]) -> str:
         section("Hand-made rules beside AMC, CIFAR-10, half the MACs (top-1)", raw["command"], [head, *rows])
         + f"\n{_made(raw)} Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
         f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
-        "Intervals are over the 10,000 test images, paired.\n"
+        "Intervals are over seeds and the 10,000 test images, paired.\n"
     )
 
 

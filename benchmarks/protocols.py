@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paired import difference, right
+from answers import difference, right
 from provenance import provenance
 
 from amc_mobile import config as configuration

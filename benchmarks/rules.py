@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from answers import Difference, Right, difference, right
 from numpy.typing import NDArray
-from paired import Right, difference, mean_interval, right
 from provenance import provenance
 
 from amc_mobile import config as configuration
@@ -70,8 +70,8 @@ class Row:
     params_share: float
     before: float  # top-1 on the test images, before fine-tuning
     after: float
-    loss_before: tuple[float, float, float]  # of the original (never fine-tuned) over this one
-    loss_after: tuple[float, float, float]
+    loss_before: Difference  # of the original (never fine-tuned) over this one
+    loss_after: Difference
     finetune_s: float  # wall seconds, on whatever else the machine was doing
 
 
@@ -122,10 +122,10 @@ class Bench:
         self._checkpoint(rule).unlink(missing_ok=True)
         return row
 
-    def gain(self, rule: str, over: str, when: str) -> NDArray[np.float64]:
-        """For each test image: 1 where only `rule` is right, -1 where only `over` is, "before" or "after" training."""
-        one, other = (np.load(self._answers(name))[when].astype(np.float64) for name in (rule, over))
-        return one - other
+    def right(self, rule: str, when: str) -> Right:
+        """Which test images the rule's network answers rightly, "before" or "after" fine-tuning."""
+        answers: Right = np.load(self._answers(rule))[when]
+        return answers
 
     def _policy(self, rule: str) -> Policy:
         found = read_json(self.folder.search)
@@ -198,12 +198,14 @@ def summary(benches: Sequence[Bench], rows: Sequence[Row]) -> list[dict[str, Any
     ]
 
 
-def _ahead(benches: Sequence[Bench], network: str, rule: str, when: str) -> tuple[float, float, float] | None:
-    """By how much AMC is ahead of a rule, over all seeds, with its 95 % interval over the test images."""
+def _ahead(benches: Sequence[Bench], network: str, rule: str, when: str) -> Difference | None:
+    """By how much AMC is ahead of a rule: its interval is over seeds and test images."""
     if rule in (OURS, ORIGINAL):
         return None
-    gains = [bench.gain(OURS, rule, when) for bench in benches if bench.network == network]
-    return mean_interval(np.mean(gains, axis=0))
+    ours, theirs = (
+        np.stack([bench.right(name, when) for bench in benches if bench.network == network]) for name in (OURS, rule)
+    )
+    return difference(ours, theirs)
 
 
 def in_words(table: Sequence[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from amc_mobile.amounts import Amount, parse
 from amc_mobile.cli.settings import override
 from amc_mobile.config import BudgetConfig, FurtherDevice, ModelConfig, RunConfig, SearchConfig
 from amc_mobile.errors import ConfigError
+from amc_mobile.sweep.settings import load as load_sweep
 
 
 def load_text(tmp_path: Path, text: str) -> RunConfig:
@@ -81,6 +82,11 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     assert all(path in str(caught.value) for path in ("search.episodes", "search.tau", "data.name"))
 
 
+def test_a_file_of_a_sweep_says_what_to_type(tmp_path):
+    with pytest.raises(ConfigError, match=r"is of many runs: type `amc sweep .*toml`"):
+        load_text(tmp_path, "[sweep]\nseeds = [1]")
+
+
 def test_a_missing_file_says_so(tmp_path):
     with pytest.raises(ConfigError, match="cannot read config"):
         configuration.load(tmp_path / "none.toml")
@@ -88,7 +94,7 @@ def test_a_missing_file_says_so(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*.toml")), ids=lambda path: path.stem)
 def test_the_example_configs_are_valid_and_name_no_place_of_one_machine(path):
-    config = configuration.load(path)
+    config = load_sweep(path)[1] if "[sweep]" in path.read_text() else configuration.load(path)
     assert not any(
         Path(name).is_absolute() for name in (config.data.name, config.data.test or "", config.model.weights or "")
     )

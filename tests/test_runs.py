@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from amc_mobile import runs
 from amc_mobile.errors import RunFolderError
-from amc_mobile.runs import RunFolder, append_trial, keep_trials, read_json, read_trials, write_bytes, write_json
+from amc_mobile.runs import (
+    RunFolder,
+    append_line,
+    append_trial,
+    copy_file,
+    keep_trials,
+    read_json,
+    read_trials,
+    write_bytes,
+    write_json,
+)
 from amc_mobile.types import Cost, Score, Trial
 
 shares = st.floats(0, 1)
@@ -140,3 +150,27 @@ def test_plain_names_stay_readable(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.device_comparison("pixel_7").name == "pixel_7.json"
     assert folder.device_comparison("192.168.1.5:5555").name == "192.168.1.5_5555.json"
+
+
+def test_a_copied_file_does_not_change_with_its_source(tmp_path):
+    (tmp_path / "a").mkdir()
+    source, target = tmp_path / "a" / "gram.npz", tmp_path / "b" / "gram.npz"
+    write_bytes(source, b"first")
+    copy_file(source, target)
+    write_bytes(source, b"second")
+    assert target.read_bytes() == b"first"
+    assert [path.name for path in target.parent.iterdir()] == ["gram.npz"]
+
+
+def test_a_copied_file_that_grows_shares_nothing(tmp_path):
+    source, target = tmp_path / "trials.jsonl", tmp_path / "copy.jsonl"
+    append_line(source, 1)
+    copy_file(source, target)
+    append_line(target, 2)
+    assert source.read_bytes() == b"1\n"
+    assert target.read_bytes() == b"1\n2\n"
+
+
+def test_a_copy_of_nothing_is_one_line(tmp_path):
+    with pytest.raises(RunFolderError, match=r"cannot copy .*none to .*: No such file"):
+        copy_file(tmp_path / "none", tmp_path / "copy")

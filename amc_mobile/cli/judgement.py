@@ -40,7 +40,7 @@ def evaluate(session: Session, progress: Progress) -> None:
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
     if (uniform := uniform_policy(session)) is not None:
         networks["uniform"] = lambda: session.final(uniform)
-    if config.quantises and folder.model_int8.is_file():
+    if folder.model_int8.is_file():
         networks["original_int8"] = lambda: read_onnx(folder.original_int8)
         networks["int8"] = lambda: read_onnx(folder.model_int8)
         if uniform is not None:

@@ -19,6 +19,7 @@ from amc_mobile.cli import (
     verbs_run,
     verbs_search,
     verbs_stage,
+    verbs_sweep,
     verbs_transfer,
 )
 from amc_mobile.errors import AmcError
@@ -56,7 +57,16 @@ def _amc(
     """
 
 
-for _verbs in (verbs_run, verbs_search, verbs_stage, verbs_transfer, verbs_measure, verbs_devices, verbs_look):
+for _verbs in (
+    verbs_run,
+    verbs_sweep,
+    verbs_search,
+    verbs_stage,
+    verbs_transfer,
+    verbs_measure,
+    verbs_devices,
+    verbs_look,
+):
     _verbs.register(app)
 
 

@@ -16,8 +16,8 @@ from amc_mobile.cli.measuring import refused
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import differences
 from amc_mobile.cli.stage import Stage, fingerprints
-from amc_mobile.errors import RunFolderError
-from amc_mobile.runs import RunFolder, write_text
+from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.runs import RunFolder, copy_file, write_text
 
 if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
@@ -36,7 +36,6 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
     settled = (_settling(),) if config.needs_table and config.search.granularity == "channel" else ()
-    shipped = "quantise" if config.quantises else "export"  # the last stage before what comes out is judged
     cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
@@ -95,13 +94,13 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=(),
             outputs=lambda folder: (folder.model_onnx,),
         ),
-        *((_quantising(),) if config.quantises else ()),
+        _quantising(),
         Stage(
             "evaluate",
             "test every network on images that the search never saw",
             judgement.evaluate,
-            after=(shipped,),
-            settings=(*_IMAGES, "int8"),
+            after=("quantise",),
+            settings=(*_IMAGES, "int8", "device.precision"),
             outputs=lambda folder: (folder.accuracy,),
             extras=lambda folder: (folder.detections,),
         ),
@@ -109,7 +108,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             "bench",
             "time original and pruned network on the device, interleaved",
             judgement.bench,
-            after=(shipped,),
+            after=("quantise",),
             settings=("device", "bench", "seed"),
             outputs=lambda folder: (folder.comparison,),
         ),
@@ -140,13 +139,13 @@ def _settling() -> Stage:
 
 
 def _quantising() -> Stage:
-    """Original and pruned network in int8, where they can be quantised."""
+    """Original and pruned network in int8, if they are wanted and can be quantised."""
     return Stage(
         "quantise",
         "write original and pruned network in int8, calibrated on images",
         quantising.quantise,
         after=("export",),
-        settings=(*_IMAGES, "int8"),
+        settings=(*_IMAGES, "int8", "device.precision"),
         outputs=quantising.outputs,
         extras=lambda folder: (folder.original_int8, folder.model_int8),
     )
@@ -266,15 +265,45 @@ class Pipeline:
                 f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"
             )
 
-    def run(self, names: Sequence[str] | None = None, *, again: bool = False) -> None:
-        """Does the named stages (all if None) that are not done yet (`again`: all the same), and keeps the book."""
+    def require_before(self, names: Sequence[str]) -> None:
+        """Raises: ConfigError for a name that no stage has; RunFolderError if one needs a stage that is not done."""
+        known = [stage.name for stage in self.stages]
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"this run has no stage {unknown[0]!r}; its stages are {', '.join(known)}")
+        for name in names:
+            for before in self._stage(name).after:
+                if before not in names:
+                    self.require(before)
+
+    def run(self, names: Sequence[str] | None = None, *, again: bool = False, reuse: Sequence[RunFolder] = ()) -> None:
+        """Does the named stages (all if None) that are not done yet (`again`: all the same), and keeps the book.
+
+        What a folder of `reuse` finished from the very same inputs is taken from there.
+        """
         with locked(self.folder.root), working():
             self.folder.sweep()
             write_text(self.folder.config, configuration.dump(self.config))
             session = Session(self.folder, self.config)
             for stage in self.stages:
-                if names is None or stage.name in names:
+                if names is not None and stage.name not in names:
+                    continue
+                if not any(self._take_over(stage, other) for other in reuse):
                     self._do(stage, session, again)
+
+    def _take_over(self, stage: Stage, other: RunFolder) -> bool:
+        """Takes the stage's files from another folder, if they are finished there and follow from the same inputs."""
+        inputs, theirs = self._inputs[stage.name], Ledger(other.stages)
+        if self.finished(stage.name) or not theirs.finished(stage.name, inputs) or not stage.complete(other):
+            return False
+        ledger = Ledger(self.folder.stages)
+        stage.clear(self.folder)
+        ledger.begin(stage.name, inputs)
+        for path in (*stage.outputs(other), *stage.extras(other)):
+            if path.is_file():
+                copy_file(path, self.folder.root / path.relative_to(other.root))
+        ledger.finish(stage.name, inputs, 0.0)
+        note(f"{stage.name:>10}  taken from {other.root}")
+        return True
 
     def _do(self, stage: Stage, session: Session, again: bool) -> None:
         ledger, inputs = Ledger(self.folder.stages), self._inputs[stage.name]

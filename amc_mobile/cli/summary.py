@@ -35,8 +35,8 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     in_int8 = accuracy["precision"] == "int8"
     before, after = accuracy["original"], accuracy["finetuned"] or accuracy["pruned"]
     name = accuracy["metric"]
-    quantised = {key: None if accuracy[key] is None else accuracy[key][name] for key in ("original_int8", "int8")}
-    judged = quantised if in_int8 else {"original_int8": before[name], "int8": after[name]}
+    before_int8, after_int8 = accuracy["original_int8"], accuracy["int8"]
+    judged = (before_int8, after_int8) if in_int8 else (before, after)
     uniform = accuracy["uniform_int8" if in_int8 else "uniform"]
     return {
         "model": config.model.name,
@@ -47,12 +47,12 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "limits": limits,
         "accuracy_metric": name,
         "precision": comparison["device"]["precision"],
-        "accuracy_before": judged["original_int8"],
-        "accuracy_after": judged["int8"],
+        "accuracy_before": judged[0][name],
+        "accuracy_after": judged[1][name],
         "accuracy_before_finetuning": accuracy["pruned"][name],
         "accuracy_uniform": uniform[name] if uniform else None,
-        "accuracy_before_int8": quantised["original_int8"],
-        "accuracy_after_int8": quantised["int8"],
+        "accuracy_before_int8": before_int8[name] if before_int8 else None,
+        "accuracy_after_int8": after_int8[name] if after_int8 else None,
         "test_images": accuracy["test_images"],
         "latency_before_us": comparison["latency_before_us"],
         "latency_after_us": comparison["latency_after_us"],
@@ -66,6 +66,7 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "clock_drift": comparison["drift"],
         "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if metric == "latency_us" else None,
         **network_facts(folder),
+        **(_int8_sizes(folder) if in_int8 else {}),
         "agent": search["best"]["agent"],
         "point": config.prune.point,
         "episodes": search["episodes"],
@@ -74,6 +75,15 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "commands": [f"amc run {folder.config}"],
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
         "report": str(folder.report),
+    }
+
+
+def _int8_sizes(folder: RunFolder) -> dict[str, Any]:
+    """Files before and after, where those in int8 are what the run is about."""
+    return {
+        "bytes_before": folder.original_int8.stat().st_size,
+        "bytes_after": folder.model_int8.stat().st_size,
+        "onnx": str(folder.model_int8),
     }
 
 

@@ -42,8 +42,8 @@ def settings_of(
     """
     run = pipeline.config
     check_run(run)
-    defaults = configuration.TransferFinetuneConfig()
-    finetune = run.finetune.model_dump() | {"epochs": defaults.epochs, "distillation": defaults.distillation}
+    own = configuration.TransferFinetuneConfig().model_dump(include={"epochs", "learning_rate", "distillation"})
+    finetune = run.finetune.model_dump() | own
     base = TransferConfig(
         run=run.out,
         out=run.out / "transfer" / folder_name(data),

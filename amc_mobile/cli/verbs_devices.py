@@ -21,6 +21,10 @@ def devices(
         bool, typer.Option("--clean", help="Remove everything that was ever sent to the phone, runner and models.")
     ] = False,
     device: options.DeviceNames = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Print the command with which this machine and its phones join a Ray cluster.")
+    ] = False,
+    address: Annotated[str | None, typer.Option("--address", help="With --ray: of the cluster, HOST:PORT.")] = None,
     json: options.Json = False,
 ) -> None:
     """List the devices that can be used now, and say what to do about those that cannot.
@@ -31,7 +35,11 @@ def devices(
     from amc_mobile.cli.named import device_names
     from amc_mobile.cli.phone_list import clean_phones, show_devices
 
-    if clean:
+    if ray:
+        from amc_mobile.cli.farming import show_join
+
+        show_join(address, json)
+    elif clean:
         clean_phones([name for name in device_names(device or ["all"]) if name is not None], json)
     else:
         show_devices(json)

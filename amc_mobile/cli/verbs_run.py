@@ -10,6 +10,8 @@ import typer
 from amc_mobile.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from amc_mobile.config import RunConfig
 
 
@@ -50,6 +52,15 @@ def run(
     fresh: options.Fresh = False,
     update: options.Update = False,
     force: options.Force = False,
+    elsewhere: options.Elsewhere = False,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="Do this stage only (--dry-run lists them). May be repeated."),
+    ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option("--reuse", help="Run folder: what it finished from the same settings is taken from there."),
+    ] = None,
 ) -> None:
     """Do all stages of a config, from network to report.
 
@@ -58,27 +69,44 @@ def run(
     from amc_mobile import config as configuration
     from amc_mobile.cli.settings import override, with_data_folder
 
-    given = {"out": out, "seed": seed, "profile.force": force or None}
+    given = {"out": out, "seed": seed, "profile.force": force or None, "profile.elsewhere": elsewhere or None}
     settings = override(with_data_folder(configuration.load(config), data), given)
-    _everything(settings, json, dry_run, fresh, update)
+    _everything(settings, json, dry_run, fresh, update, stage, reuse or ())
 
 
-def _everything(config: RunConfig, json: bool, dry_run: bool, fresh: bool, update: bool) -> None:
+def _everything(
+    config: RunConfig,
+    json: bool,
+    dry_run: bool,
+    fresh: bool,
+    update: bool,
+    stages: Sequence[str] | None = None,
+    reuse: Sequence[Path] = (),
+) -> None:
     from amc_mobile.cli import pipeline
     from amc_mobile.cli.checks import check
     from amc_mobile.cli.console import note
     from amc_mobile.cli.forecast import show_forecast
     from amc_mobile.cli.summary import show_summary
+    from amc_mobile.runs import RunFolder
 
     check(config)
     if dry_run:
-        show_forecast(config, json)
+        show_forecast(config, json, stages)
         return
     if fresh:
         pipeline.start_over(config)
     work = pipeline.Pipeline(pipeline.open_run(config, update=update), config)
+    if stages:
+        work.require_before(stages)
     if work.finished("report"):
         note(f"{work.folder.root} is complete; --fresh starts over")
     else:
-        work.run()
-    show_summary(work.folder, json)
+        work.run(stages or None, reuse=[RunFolder(folder) for folder in reuse])
+    if work.finished("report"):
+        show_summary(work.folder, json)
+    elif json:
+        show_forecast(config, json)
+    else:
+        left = [each.name for each in work.stages if not work.finished(each.name)]
+        note(f"{work.folder.root}: still to do: {', '.join(left)}")

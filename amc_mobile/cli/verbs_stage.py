@@ -23,13 +23,14 @@ def register(app: typer.Typer) -> None:
 def prune(run: options.Run, point: options.Point = None, json: options.Json = False) -> None:
     """Cut the network to the widths found, and repair it.
 
-    Writes policy.json, weights.pt and model.onnx, without fine-tuning. Without --point it is the winner's widths.
+    Writes policy.json, weights.pt, model.onnx and model.int8.onnx, without fine-tuning. Without --point it is the
+    winner's widths.
     """
     from amc_mobile.cli.summary import show_network
 
     pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
     pipeline.require("search" if point is None else pipeline.decided)
-    pipeline.run(("settle", "prune", "finetune", "export"))
+    pipeline.run(("settle", "prune", "finetune", "export", "quantise"))
     show_network(pipeline.folder, json)
 
 
@@ -49,7 +50,8 @@ def finetune(
 ) -> None:
     """Train the pruned network.
 
-    Writes weights.pt, model.onnx and finetune.json. Starts from the repaired network, also when it was trained before.
+    Writes weights.pt, finetune.json, model.onnx and model.int8.onnx. Starts from the repaired network, also when it was
+    trained before.
     Type the same command to resume. Several processes or GPUs share every batch:
 
     torchrun --nproc-per-node 2 -m amc_mobile.cli.main finetune RUN --epochs 10
@@ -70,7 +72,7 @@ def finetune(
     }
     pipeline = open_pipeline(run, {f"finetune.{name}": value for name, value in given.items()})
     pipeline.require("prune")
-    pipeline.run(("finetune", "export"))
+    pipeline.run(("finetune", "export", "quantise"))
     show_network(pipeline.folder, json)
 
 
@@ -103,10 +105,16 @@ def export(
 def report(run: options.Run, json: options.Json = False) -> None:
     """Test on unseen images and write the report.
 
-    Writes accuracy.json, summary.json, report.html, report.md and report.json.
+    Writes accuracy.json, summary.json, report.html, report.md and report.json. Of a sweep's folder, its page.
     """
     from amc_mobile.cli.summary import show_summary
+    from amc_mobile.report.sweep import is_sweep
 
+    if is_sweep(run):
+        from amc_mobile.cli.farming import report_sweep
+
+        report_sweep(run, json)
+        return
     pipeline = open_pipeline(run)
     pipeline.require("bench")
     pipeline.run(("evaluate", "report"))

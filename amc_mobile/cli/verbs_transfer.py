@@ -34,7 +34,7 @@ def transfer(
         int | None, typer.Option("--epochs", min=1, help="Passes over the training images (default 10).")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="At the start; falls to zero along a cosine.")
+        float | None, typer.Option("--learning-rate", help="At its peak; falls to zero along a cosine (default 0.05).")
     ] = None,
     against: Annotated[
         str | None,
@@ -47,9 +47,11 @@ def transfer(
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=1, help="Train each network so often (default 1).")
     ] = None,
-    seed: options.Seed = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The first of the seeds (default: the run's).")] = None,
     device: options.DeviceName = None,
-    threads: options.Threads = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Of the timed networks (default: the run's).")
+    ] = None,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time the networks.")] = False,
     config: options.ConfigFile = None,
     out: Annotated[
@@ -57,9 +59,11 @@ def transfer(
     ] = None,
     json: options.Json = False,
     dry_run: options.DryRun = False,
-    fresh: options.Fresh = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove what the transfer's folder holds and start over; the run stays.")
+    ] = False,
     update: options.Update = False,
-    force: options.Force = False,
+    force: Annotated[bool, typer.Option("--force", help="Time on a phone that is hot or low on battery.")] = False,
 ) -> None:
     """Bring a run's pruned network to other images, with other classes.
 

@@ -2,13 +2,15 @@
 
 The runtime rewrites the graph before it runs it: a Conv swallows the Clip behind it, blocked-layout (NCHWc) nodes
 write tensors of their own, Reorder nodes appear. Where a node's tensors are the runtime's own, its name tells: an NCHWc
-node is called "<tensor of the original graph>_nchwc", and what was not renamed keeps the name that it had.
+node is called "<tensor of the original graph>_nchwc", a quantised channels-last one "<original node>_token_7",
+and what was not renamed keeps the name that it had.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from amc_mobile.types import NodeTime
 
 _EVENT_SUFFIX = "_kernel_time"
 _BLOCKED_SUFFIX = "_nchwc"
+_TOKEN = re.compile(r"_token_\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def _resolve(
         return (stem,)
     if node.name in by_name:
         return by_name[node.name]
+    if (stem := _TOKEN.sub("", node.name)) != node.name and stem in by_name:
+        return by_name[stem]
     if node.op_type.startswith("Reorder") and node.input:
         return (aliases.get(node.input[0], node.input[0]),)
     return outputs

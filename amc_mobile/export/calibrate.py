@@ -2,7 +2,8 @@
 
 Three ways to choose a tensor's range: everything that occurred ("minmax"), all but the outermost values ("percentile"),
 or the range in which rounding and clipping together cost least squared error ("mse"). ONNX Runtime's own calibrators
-for the latter two hold every activation of every image in memory; here a sample of each is enough.
+for the latter two hold every activation of every image in memory; here a sample of each is enough. With corrected
+biases "minmax" is as good as any on the networks that were tried; the others are for activations with rare outliers.
 """
 
 from __future__ import annotations

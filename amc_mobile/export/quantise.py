@@ -67,7 +67,7 @@ def in_int8(
     return quantise(with_corrected_biases(model, first, calibration.means), calibration.ranges)
 
 
-def quantise(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_BITS) -> onnx.ModelProto:
     """The graph with QuantizeLinear and DequantizeLinear nodes: uint8 activations, int8 weights of each channel.
 
     Weights have seven bits: x86 processors without VNNI saturate sums of two products of eight, Arm's do not, and one
@@ -81,7 +81,7 @@ def quantise(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         quantizer = QDQQuantizer(
             copy,
             per_channel=True,
-            reduce_range=True,
+            reduce_range=weight_bits < 8,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, limits),

@@ -61,7 +61,10 @@ def compare_runs(folders: Sequence[RunFolder]) -> Compared:
     }
     clocks = [run.clock(reference_us) for run in runs]
     points = [point for run, clock in zip(runs, clocks, strict=True) for point in run.points(clock)]
-    originals = {point.precision: point for point in reversed(points) if point.method == ORIGINAL}
+    originals: dict[Precision, ClockPoint] = {}
+    for point in points:
+        if point.method == ORIGINAL:
+            originals.setdefault(point.precision, point)
     return Compared(
         model=first.config.model.name,
         device=first.device.info,

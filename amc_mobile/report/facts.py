@@ -29,6 +29,7 @@ from amc_mobile.report.settled import Settled, sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
+from amc_mobile.train.history import History
 from amc_mobile.types import ACCURACIES, DeviceInfo
 
 
@@ -60,6 +61,8 @@ class Facts:
     contest: str
     reasons: tuple[ReasonRow, ...]
     table: Validation | None
+    training: History | None  # of the original, where it was trained here
+    finetuning: History | None
     settled: tuple[str, ...]  # what the clock said of the chosen network, and what was done about it
     conditions: Rows
     seconds: Rows
@@ -96,6 +99,8 @@ def gather(folder: RunFolder) -> Facts:
         contest="" if search is None else contest(search, sources.config),
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
+        training=sources.training,
+        finetuning=sources.finetuning,
         settled=tuple(sentences(_settled(sources), _tolerance(sources))),
         conditions=tuple(conditions(sources, device)),
         seconds=tuple((name, say.duration(value)) for name, value in sources.summary.seconds.items()),
@@ -149,8 +154,8 @@ def _precision_notes(device: DeviceInfo | None) -> Iterator[str]:
     if device.precision == "int8":
         yield (
             "Times, budget and accuracies are those of int8 networks, and model.int8.onnx is the file that ships; the "
-            "table of accuracies also has the float networks. The search scored float networks: which of two is better "
-            "hardly depends on the precision, and quantising each would cost more than running it."
+            "table of accuracies also has the float networks. The search scored float networks: quantising each "
+            "candidate costs more than running it, and hardly changes which of two is better."
         )
     else:
         yield (
@@ -175,6 +180,7 @@ def _int8_notes(sources: Sources) -> Iterator[str]:
         return
     if how.failed:
         yield f"There is nothing in int8: {how.failed}."
+    if not how.made:
         return
     chosen = {"minmax": "all that occurred", "percentile": "all but the outermost values", "mse": "least squared error"}
     yield (

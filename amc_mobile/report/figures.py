@@ -12,6 +12,7 @@ from amc_mobile.report.examples import examples_picture
 from amc_mobile.report.facts import Facts
 from amc_mobile.report.search_figures import rewards, trials
 from amc_mobile.report.structure import GroupRow, LayerRow
+from amc_mobile.report.training_figures import curve
 
 _MOST_BARS = 60  # more would be a column of a yard; the tables list all
 _BAR_PX = 18
@@ -34,6 +35,14 @@ def draw(facts: Facts) -> tuple[Picture, ...]:
         pictures.append(trials(search, facts.budget, facts.accuracy))
     if facts.table is not None and facts.table.points:
         pictures.append(table_quality(facts.table))
+    pictures += [
+        curve(name, title, history)
+        for name, title, history in (
+            ("training", "Training from scratch", facts.training),
+            ("finetuning", "Fine-tuning", facts.finetuning),
+        )
+        if history is not None and len(history.epochs) > 1  # one point is no curve
+    ]
     return tuple(pictures)
 
 

@@ -102,6 +102,7 @@ class BudgetFacts:
     excess: float | None
     standing: Standing
     device: str = ""  # a further device, by its name
+    precision: str = "fp32"  # in which a latency was predicted and measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,8 @@ def budget_facts(sources: Sources) -> tuple[BudgetFacts, ...]:
 
 def _standing_of(sources: Sources, budget: Budget) -> BudgetFacts:
     metric, limit = budget.metric, budget.limit
-    comparison = sources.comparison if metric == "latency_us" and not budget.device else None
+    own = metric == "latency_us" and not budget.device
+    comparison = sources.comparison if own else None
     if comparison is not None and sources.table is not None and sources.table.device.key() != comparison.device.key():
         comparison = None  # the budget is of the table's device, which is not the one that was timed
     full = _cost(sources, budget, sources.network.full().kept)
@@ -252,6 +254,7 @@ def _standing_of(sources: Sources, budget: Budget) -> BudgetFacts:
         excess=excess,
         standing=_standing(metric, excess, measured, emulated=comparison is not None and comparison.device.emulated),
         device=budget.device,
+        precision=sources.table.device.precision if own and sources.table is not None else "fp32",
     )
 
 

@@ -17,6 +17,7 @@ from amc_mobile.report.examples import Examples
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
+from amc_mobile.train.history import History
 from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Quantised:
     method: RangeMethod
     images: int
     weight_bits: int
+    made: bool = True
     failed: str = ""
 
 
@@ -93,6 +95,8 @@ class Sources:
     comparison: Comparison | None
     reasons: Reasons | None
     settled: Settled | None
+    training: History | None  # of the original, where it was trained here
+    finetuning: History | None
     summary: Summary
     examples: Examples | None = None
     elsewhere: tuple[Comparison, ...] = ()  # on further devices, by their names
@@ -128,6 +132,8 @@ def read_sources(folder: RunFolder) -> Sources:
         comparison=_optional(folder.comparison, Comparison),
         reasons=_optional(folder.why, Reasons),
         settled=_optional(folder.settled, Settled),
+        training=_optional(folder.training, History),
+        finetuning=_optional(folder.finetuning, History),
         summary=_summary(folder.summary),
         examples=_optional(folder.detections, Examples),
         elsewhere=elsewhere,

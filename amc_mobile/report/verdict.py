@@ -55,7 +55,8 @@ def budget_sentence(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
     where = f" on {budget.device}" if budget.device else ""
     asked = f"asked for at most {say.in_metric(budget.limit, budget.metric)}{where}"
     if budget.share is not None:
-        asked += f" ({say.percent(budget.share)} of the original's {say.METRIC_NAMES[budget.metric]})"
+        what = say.METRIC_NAMES[budget.metric] + (f" in {budget.precision}" if budget.precision != "fp32" else "")
+        asked += f" ({say.percent(budget.share)} of the original's {what})"
     parts = [asked]
     if budget.metric != "latency_us":
         verb = "needs" if budget.metric == "memory_bytes" else "has"

@@ -73,23 +73,41 @@ def _wrapped(heading: str, text: str) -> list[str]:
 
 def render_html(facts: Facts) -> str:
     """The page: one file, no script, nothing loaded from elsewhere."""
-    page = _environment(autoescape=True)
-    page.filters |= {"layers": _layers_html, "prose": _prose_html, "softened": _softened, "unbroken": _unbroken}
-    css = (_HERE / "style.css").read_text(encoding="utf-8")
-    return page.get_template("page.html").render(
-        _context(facts),
-        pictures=draw(facts),
-        device_pictures=[draw_device(device, number) for number, device in enumerate(facts.devices, start=1)],
-        css=css,
+    return (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            _context(facts),
+            pictures=draw(facts),
+            device_pictures=[draw_device(device, number) for number, device in enumerate(facts.devices, start=1)],
+            css=style(),
+        )
     )
 
 
 def render_markdown(facts: Facts) -> str:
     """The same tables for a terminal, a pull request or a wiki."""
+    return text_environment().get_template("report.md").render(_context(facts))
+
+
+def style() -> str:
+    """The style sheet of every page."""
+    return (_HERE / "style.css").read_text(encoding="utf-8")
+
+
+def page_environment() -> Environment:
+    """What renders a page: everything is escaped."""
+    page = _environment(autoescape=True)
+    page.filters |= {"layers": _layers_html, "prose": _prose_html, "softened": _softened, "unbroken": _unbroken}
+    return page
+
+
+def text_environment() -> Environment:
+    """What renders Markdown: nothing that is filled in is taken for markup."""
     page = _environment(autoescape=False)
     page.finalize = _markdown_text
     page.filters |= {"layers": _layers_text, "prose": _prose_text, "fenced": _fenced}
-    return page.get_template("report.md").render(_context(facts))
+    return page
 
 
 def _context(facts: Facts) -> dict[str, Any]:

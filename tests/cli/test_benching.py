@@ -25,7 +25,7 @@ def folder(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path)
     for path in (folder.original_onnx, folder.model_onnx, folder.original_int8, folder.model_int8):
         _write(path)
-    write_json(folder.int8, {"failed": ""})
+    write_json(folder.int8, {"made": True, "failed": ""})
     return folder
 
 
@@ -79,7 +79,7 @@ def test_the_settings_may_do_without(folder):
 
 
 def test_a_network_that_could_not_be_quantised_says_why(folder):
-    write_json(folder.int8, {"failed": "ONNX Runtime cannot quantise this network: no"})
+    write_json(folder.int8, {"made": False, "failed": "ONNX Runtime cannot quantise this network: no"})
     assert beside(session(folder), INFO) == ({}, {"int8": "ONNX Runtime cannot quantise this network: no"})
     with pytest.raises(GraphError, match="cannot quantise"):
         networks(session(folder), replace(INFO, precision="int8"))

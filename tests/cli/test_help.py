@@ -21,6 +21,7 @@ def _choices(section, setting):
 VERBS = (
     "demo",
     "run",
+    "sweep",
     "search",
     "prune",
     "finetune",
@@ -39,7 +40,19 @@ VERBS = (
     "table validate",
     "table diff",
 )
-HEAVY = ("torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "onnx", "onnxruntime", "matplotlib", "jinja2")
+HEAVY = (
+    "ray",
+    "torch",
+    "torchvision",
+    "pandas",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "onnx",
+    "onnxruntime",
+    "matplotlib",
+    "jinja2",
+)
 
 
 def test_no_help_imports_a_heavy_library():

@@ -23,7 +23,7 @@ def operators(path: Path) -> set[str]:
 def test_both_networks_are_written_tested_and_timed(amc, finished):
     assert all("QuantizeLinear" in operators(finished / name) for name in FILES)
     how = read_json(finished / "int8.json")
-    assert (how["method"], how["images"], how["weight_bits"], how["failed"]) == ("mse", 12, 7, "")
+    assert (how["made"], how["method"], how["images"], how["weight_bits"]) == (True, "minmax", 12, 7)
     tested, timed = read_json(finished / "accuracy.json"), read_json(finished / "comparison.json")
     assert tested["precision"] == "fp32"
     assert all(0.0 <= tested[name]["top1"] <= 1.0 for name in ("original_int8", "int8", "uniform_int8"))
@@ -51,7 +51,7 @@ def test_a_network_that_cannot_be_quantised_loses_nothing_else(amc, run_folder, 
 
     monkeypatch.setattr(quantise, "quantise", refuse)
     other = tmp_path / "other.toml"
-    other.write_text(tiny.read_text(encoding="utf-8") + '[int8]\nmethod = "minmax"\n', encoding="utf-8")
+    other.write_text(tiny.read_text(encoding="utf-8") + '[int8]\nmethod = "mse"\n', encoding="utf-8")
     answer = amc("run", other, "--out", run_folder, "--update", "--json")
     assert answer.code == 0, answer.err
     assert answer.json()["accuracy_after_int8"] is None and answer.json()["speedup"] > 0
@@ -67,6 +67,8 @@ def test_without_int8_there_is_none(amc, run_folder, tiny, tmp_path):
     assert amc("run", other, "--out", run_folder, "--update").code == 0
     assert read_json(run_folder / "accuracy.json")["int8"] is None
     assert read_json(run_folder / "comparison.json")["int8"] is None
+    assert not any((run_folder / name).exists() for name in FILES)
+    assert "complete" in amc("run", other, "--out", run_folder).err
     answer = amc("bench", run_folder, "--precision", "int8")
     assert answer.code == 1
     assert "int8.enabled is false" in answer.last_line

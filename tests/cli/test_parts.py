@@ -95,7 +95,7 @@ STAGES = [stage.name for stage in stages(RunConfig())]
         ({"profile.force": True}, []),
         ({"bench.rounds": 20}, ["bench", "report"]),
         ({"finetune.epochs": 3}, ["finetune", "export", "quantise", "evaluate", "bench", "report"]),
-        ({"int8.method": "minmax"}, ["quantise", "evaluate", "bench", "report"]),
+        ({"int8.method": "mse"}, ["quantise", "evaluate", "bench", "report"]),
         ({"search.episodes": 7}, STAGES[STAGES.index("search") :]),
         ({"device.threads": 2}, ["profile", *STAGES[STAGES.index("search") :]]),
         ({"prune.points_per_image": 3}, STAGES[STAGES.index("calibrate") :]),
@@ -117,11 +117,12 @@ def test_a_table_matters_only_to_a_latency_search():
         assert [name for name in ("profile", "calibrate", "search") if before[name] != after[name]] == redone
 
 
-def test_without_int8_nothing_is_quantised_unless_the_device_computes_so():
-    without = override(RunConfig(), {"int8.enabled": False})
-    assert "quantise" not in fingerprints(stages(without), without)
-    forced = override(without, {"device.precision": "int8"})
-    assert "quantise" in fingerprints(stages(forced), forced)
+def test_the_precision_of_the_device_decides_which_networks_are_judged():
+    """A budget of MACs knows nothing of the device: the search still counts, the verdict does not."""
+    configs = [override(RunConfig(), {"budget.macs": 0.5, "device.precision": name}) for name in ("fp32", "int8")]
+    before, after = (fingerprints(stages(config), config) for config in configs)
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == ["profile", "quantise", "evaluate", "bench", "report"]
 
 
 def test_every_setting_belongs_to_a_stage_or_to_none_for_a_reason():

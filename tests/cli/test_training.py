@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -75,3 +78,39 @@ def test_digits_has_a_recipe_of_its_own_until_train_says_otherwise():
     assert RunConfig(train=TrainConfig(epochs=0)).training.epochs == 0
     other = RunConfig().model_copy(update={"model": RunConfig().model.model_copy(update={"name": "plain20"})})
     assert not other.training.epochs
+
+
+@pytest.mark.slow
+def test_torchrun_finetunes_with_two_processes(amc, run_folder, tmp_path):
+    """As the README says. The result is that of one process up to rounding; only one process writes."""
+    alone = shutil.copytree(run_folder, tmp_path / "alone")
+    options = ("--epochs", "2", "--batch-size", "32", "--validation-images", "8")
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    line = (*torchrun, "-m", "amc_mobile.cli.main", "finetune", run_folder, *options, "--json")
+    done = subprocess.run([str(word) for word in line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["params_after"] > 0
+    assert record(run_folder, "finetune.json")["processes"] == 2
+    assert amc("finetune", alone, *options).code == 0
+    one, two = (torch.load(folder / "weights.pt", weights_only=True) for folder in (alone, run_folder))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    failed = subprocess.run(
+        [str(word) for word in (*torchrun, "-m", "amc_mobile.cli.main", "finetune", tmp_path / "none", "--epochs", 1)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert failed.returncode != 0 and "is no run folder" in failed.stderr
+
+
+def test_options_reach_the_training(amc, run_folder):
+    line = ("finetune", run_folder, "--epochs", 3, "--label-smoothing", 0.1, "--ema", 0, "--distillation", 0)
+    line += ("--batch-size", 16, "--validation-images", 16, "--patience", 1, "--train-precision", "bf16")
+    assert amc(*line, "--batch-norm", "frozen", "--learning-rate", 1e-6).code == 0
+    told = record(run_folder, "finetune.json")
+    assert (told["images"], told["validation_images"]) == (48, 16)
+    assert (told["precision"], told["batch_norms"], told["stopped_early"]) == ("bf16", "frozen", True)
+    line = ("finetune", run_folder, "--epochs", 1, "--validation-images", 0)
+    assert "patience needs validation_images" in amc(*line, "--patience", 1).last_line

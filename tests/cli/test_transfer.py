@@ -18,7 +18,7 @@ from amc_mobile.prune.saved import load
 from amc_mobile.runs import read_json
 
 ALL = "original,uniform,scratch"
-QUICK = ("--epochs", 1, "--learning-rate", 0.05)
+QUICK = ("--epochs", 1)
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +101,7 @@ def test_the_folder_is_told_and_reported(transferred, amc, shapes):
     folder = transferred / "transfer" / "shapes"
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["finetune"]["epochs"] == 1
+    assert settings["finetune"]["learning_rate"] == 0.05
     assert settings["against"] == ALL.split(",")
     page = (folder / "report.html").read_text()
     assert page.count("<svg viewBox") == 1
@@ -114,6 +115,22 @@ def test_the_folder_is_told_and_reported(transferred, amc, shapes):
     ]  # fmt: skip
     assert amc(*line, "--json").json() == read_json(folder / "transfer.json")
     assert {row["done"] for row in amc(*line, "--dry-run", "--json").json()["trainings"]} == {True}
+
+
+def test_another_device_times_the_same_networks_anew(transferred, amc, shapes, tmp_path):
+    run = Path(shutil.copytree(transferred, tmp_path / "run"))
+    file = tmp_path / "int8.toml"
+    file.write_text('[device]\nprecision = "int8"\n', encoding="utf-8")
+    line = ("transfer", run, "--data", shapes, *QUICK, "--against", "original", "--config", file)
+    answer = amc(*line, "--json")
+    assert answer.code == 0
+    assert "2 of 2 trainings done before" in answer.err
+    assert answer.json()["device"]["precision"] == "int8"
+    assert "accuracies are those of the float networks" in (run / "transfer" / "shapes" / "report.html").read_text()
+    timing = run / "transfer" / "shapes" / "timing.json"
+    before = timing.read_bytes()
+    assert amc(*line).code == 0
+    assert timing.read_bytes() == before  # what was timed is not timed again
 
 
 def test_more_seeds_and_opponents_keep_what_is_done(transferred, amc, shapes, tmp_path):

@@ -109,12 +109,12 @@ def test_update_redoes_just_what_depends_on_the_change(amc, run_folder, tmp_path
 def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, run_folder, at_work):
     weights = (run_folder / "weights.pt").read_bytes()
     assert amc("finetune", run_folder, "--epochs", 1).code == 0
-    assert at_work == ["finetune", "export"]
+    assert at_work == ["finetune", "export", "quantise"]
     assert (run_folder / "weights.pt").read_bytes() != weights
     assert "bench is not done" in amc("report", run_folder).last_line
     assert amc("bench", run_folder, "--json").json()["speedup"] > 0
     assert amc("bench", run_folder, "--again").code == 0
-    assert at_work == ["finetune", "export", "bench", "bench"]
+    assert at_work == ["finetune", "export", "quantise", "bench", "bench"]
     facts = amc("report", run_folder, "--json").json()
     assert facts["accuracy_after"] is not None
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]

@@ -54,6 +54,21 @@ def test_names_of_blocked_fused_and_inserted_nodes():
     }
 
 
+def test_names_of_quantised_nodes_in_another_layout():
+    """As ONNX Runtime writes them: the tensor has the name of the node, the node a number behind its own."""
+    optimised = model(
+        node("conv_a_token_1", "QLinearConv", "x w", "conv_a"),
+        node("other_token_2", "Transpose", "conv_a", "t"),
+        node("conv_c", "QLinearConv", "t w", "c"),
+    )
+    found = original_outputs(ORIGINAL, optimised)
+    assert {name: one.outputs for name, one in found.items()} == {
+        "conv_a_token_1": ("a",),
+        "other_token_2": ("t",),
+        "conv_c": ("c",),
+    }
+
+
 def test_the_median_of_what_follows_the_warmups():
     runs = [event("a", time) for time in (900, 10, 12, 11)] + [{"cat": "Session", "name": "other", "dur": 1}]
     assert parse_profile(json.dumps(runs), warmups=1) == {"a": ("Conv", 11.0)}

@@ -21,6 +21,7 @@ from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
 from amc_mobile.graph.traced import Channels, TracedGraph
 from amc_mobile.models.zoo import ModelEntry, find
+from amc_mobile.prune.classifier import classifiers, reclassify
 from amc_mobile.prune.module import slice_module
 from amc_mobile.prune.saved import load, save
 from amc_mobile.prune.stubborn import pin_stubborn
@@ -81,6 +82,8 @@ def test_a_pruned_network_is_what_it_says(name: str, size: int | None, prunable:
         folder = RunFolder(tmp_path / str(number)).create()
         save(folder, small, entry, traced.network, kept)
         assert np.array_equal(answers(load(folder.root), images), answers(small, images))
+    reclassify(small, classifiers(traced), entry.input_shape, 3, seed=0)
+    assert answers(small, images).shape == (len(images), 3)
 
 
 def _fewer(traced: TracedGraph, random: np.random.Generator) -> Channels:

@@ -4,7 +4,9 @@ import onnx
 import pytest
 
 from amc_mobile.device.host import HostDevice
+from amc_mobile.graph.trace import trace
 from amc_mobile.profile.mapping import NodeMap, RowKey
+from amc_mobile.profile.variants import Variants
 from amc_mobile.types import NodeTime, TimingJob, TimingProtocol
 from tests.profile.networks import concatenated_network, projected_network, residual_network
 
@@ -26,6 +28,21 @@ def test_every_layer_finds_its_node_in_the_real_runtime(network, optimisation):
     assert sorted(own) == sorted(layer.name for layer in traced.network.layers)
     rows = mapped.rows(nodes)
     assert sum(times[1] for times in rows.values()) == pytest.approx(sum(one.round_us[1] for one in nodes))
+
+
+def test_every_layer_of_an_int8_network_is_found_though_nodes_are_not_called_as_their_tensors():
+    """As in a network from PyTorch: only the runtime's own names lead to a layer."""
+    model = onnx.ModelProto()
+    model.CopyFrom(concatenated_network().model)
+    for one in model.graph.node:
+        one.name = f"layer.{one.name}"
+    traced = trace(model, "renamed")
+    device = HostDevice(precision="int8")
+    variants = Variants(traced, device.info())
+    job = TimingJob("full", variants.model(traced.network.full()), profile=True)
+    rows = variants.rows(device.time_models([job], QUICK)[0].nodes)
+    own = [key.layer for key in rows if not key.node]
+    assert sorted(own) == sorted(layer.name for layer in traced.network.layers)
 
 
 def _after(traced, layer, count):

@@ -225,7 +225,7 @@ def write_run(folder: RunFolder, graph: NetworkGraph, *, episodes: int = 16, dev
     scores = {"original": (0.989, 1.0), "pruned": (0.962, 0.999), "finetuned": (0.9867, 1.0), "uniform": (0.951, 0.998)}
     scores |= {"original_int8": (0.988, 1.0), "int8": (0.984, 1.0), "uniform_int8": (0.949, 0.998)}
     accuracy = {name: {"top1": top1, "top5": top5} for name, (top1, top5) in scores.items()}
-    write_json(folder.int8, {"schema": 1, "method": "mse", "images": 100, "weight_bits": 7, "failed": ""})
+    write_json(folder.int8, {"schema": 1, "method": "mse", "images": 100, "weight_bits": 7, "made": True, "failed": ""})
     write_json(folder.accuracy, {"metric": "top1", "test_images": 450, "search_images": 500, **accuracy})
     predicted_us = best.cost.latency_us or 0.0
     write_json(folder.comparison, comparison(full_us * 1.01, predicted_us * 0.98, predicted_us, device, graph))

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from amc_mobile.report.sweep_page import write_sweep_report
 from amc_mobile.report.write import write_report
 from amc_mobile.runs import RunFolder, write_json
 
 from .fake_run import PHONE, comparison, network, write_run
+from .fake_sweep import write_large_sweep
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -40,9 +42,13 @@ document.querySelector("iframe").onload = (event) => {{
 </script></body>"""
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [1280, 375])
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.parametrize("width", [1280, 375]),
+]
+
+
 @pytest.mark.parametrize("blocks", [3, 24])
 def test_nothing_is_cut_off_and_nothing_complains(tmp_path, width, blocks):
     folder = write_run(RunFolder(tmp_path / "run"), network(blocks), episodes=40)
@@ -50,8 +56,18 @@ def test_nothing_is_cut_off_and_nothing_complains(tmp_path, width, blocks):
     for device in (PHONE, replace(PHONE, name="192.168.100.200:55555", emulated=True)):
         found = comparison(18_000.0, 9_000.0, 8_900.0, device, network(blocks))
         write_json(folder.device_comparison(device.name), found)
+    _check(write_report(folder), width, 7 + 2 * 3, tmp_path)
+
+
+@pytest.mark.parametrize("agents", [("auto",), ("auto", "ddpg")])
+def test_the_page_of_a_sweep(tmp_path, width, agents):
+    _check(write_sweep_report(write_large_sweep(tmp_path / "sweep", agents=agents)), width, 2, tmp_path)
+
+
+def _check(page, width, figures, tmp_path):
+    """Opens the page in a frame of that width and looks for what stands out of it."""
     wrapper = tmp_path / "frame.html"
-    wrapper.write_text(MEASURE.format(page=write_report(folder).as_uri(), width=width), encoding="utf-8")
+    wrapper.write_text(MEASURE.format(page=page.as_uri(), width=width), encoding="utf-8")
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,2100"]
     done = subprocess.run(
         [*command, "--dump-dom", wrapper.as_uri()], capture_output=True, text=True, timeout=120, check=True
@@ -60,6 +76,6 @@ def test_nothing_is_cut_off_and_nothing_complains(tmp_path, width, blocks):
     assert found["client"] == width
     assert found["scroll"] <= width
     assert found["out"] == []
-    assert found["figures"] == 7 + 2 * 3
+    assert found["figures"] == figures
     assert found["smallest"] >= 8  # CSS pixels, of the line box
     assert "CONSOLE" not in done.stderr

@@ -107,7 +107,8 @@ def test_settings_of_another_version_are_shown_as_text_only(run):
 
 def test_networks_that_were_not_tested_are_left_out(run):
     accuracy = read_json(run.accuracy)
-    write_json(run.accuracy, accuracy | {"finetuned": None, "uniform": None})
+    untested = dict.fromkeys(("finetuned", "uniform", "original_int8", "int8", "uniform_int8"))
+    write_json(run.accuracy, accuracy | untested)
     facts = json.loads(write_report(run).with_suffix(".json").read_text(encoding="utf-8"))
     assert [row["label"] for row in facts["accuracy"]["rows"]] == ["original", "pruned and repaired"]
     assert facts["accuracy"]["after"] == accuracy["pruned"]["top1"]

@@ -57,8 +57,8 @@ def test_json_speaks_in_plain_units(report):
     assert facts["schema"] == 1
     assert set(facts) == {
         "schema", "model", "verdict", "device", "speed", "devices", "accuracy", "sizes", "budget", "further",
-        "budget_sentence", "structure", "search", "contest", "reasons", "table", "settled", "conditions",
-        "seconds", "notes", "missing", "commands", "config_text",
+        "budget_sentence", "structure", "search", "contest", "reasons", "table", "training", "finetuning", "settled",
+        "conditions", "seconds", "notes", "missing", "commands", "config_text",
     }  # fmt: skip
     assert facts["speed"]["speedup"] == pytest.approx(facts["speed"]["before_us"] / facts["speed"]["after_us"])
     assert facts["missing"] == []
@@ -71,7 +71,8 @@ def test_the_summary_is_aligned_ascii_with_the_verdict_first(finished):
     assert all(line.isascii() and len(line) <= 100 for line in lines[:-1])
     start = lines.index("") + 1
     table = lines[start : lines.index("", start)]
-    assert [line.split()[0] for line in table] == ["original", "Latency", "Top-1", "MACs", "Parameters", "File"]
+    first = [line.split()[0] for line in table]
+    assert first == ["original", "Latency", "Latency", "Top-1", "Top-1", "MACs", "Parameters", "File"]
     end = table[0].index("original") + len("original")  # figures are right-aligned under their heading
     assert all(line[end - 1] != " " and line[end] == " " for line in table)
     assert lines[-1] == f"  report  {finished.report}"
