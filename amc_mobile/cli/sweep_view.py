@@ -82,7 +82,9 @@ class View:
         """The last line of its log, if it was begun since it was given out."""
         log = self._sweep.log(job.folder)
         with contextlib.suppress(OSError):
-            if log.stat().st_mtime >= self._begun_s and f"--stage {job.stages[0]} " in _last_order(log.read_text(errors="replace")):
+            if log.stat().st_mtime >= self._begun_s and f"--stage {job.stages[0]} " in _last_order(
+                log.read_text(errors="replace")
+            ):
                 word = last_word(log)
                 return "begins" if word.startswith("# ") else word[:_WIDEST]
         return "waits for room" + (f" on {job.device}" if job.device else "")
