@@ -29,7 +29,8 @@ def search(
         str | None,
         typer.Option(
             "--data",
-            help="digits, cifar10:DIR, imagefolder:DIR, a .npz, or a .zip with labels.csv; detectors: shapes, coco:DIR, voc:DIR.",
+            help="digits, cifar10:DIR, imagefolder:DIR, a .npz, or a .zip with labels.csv; for detectors shapes, "
+            "coco:DIR, voc:DIR.",
         ),
     ] = None,
     table: Annotated[
