@@ -68,7 +68,10 @@ MaxLoss = Annotated[
     typer.Option("--max-loss", help="What --protocol accuracy may lose on the search images (default 0.01)."),
 ]
 Reward = Annotated[
-    str | None, typer.Option("--reward", help="top1, top5, or kl: divergence from the original, no labels needed.")
+    str | None,
+    typer.Option(
+        "--reward", help="top1, top5 (detectors: map, map50), or kl: divergence from the original, no labels needed."
+    ),
 ]
 Granularity = Annotated[
     str | None, typer.Option("--granularity", help="channel, or weight: single weights become zero (fine-grained).")

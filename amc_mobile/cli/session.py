@@ -54,7 +54,12 @@ class Session:
         from amc_mobile.models.zoo import entry_of, preprocessing_for
 
         if self.config.model.onnx is None:
-            return entry_of(self.config.model)
+            found, purpose = entry_of(self.config.model), self.config.model.purpose
+            if found.task != purpose:
+                raise ConfigError(
+                    f"{found.name} is for {found.task}, not for {purpose}; set model.task = '{found.task}'"
+                )
+            return found
         from amc_mobile.export import onnx_entry
 
         entry = onnx_entry.entry_of(self.original_onnx, self.config.model.name)

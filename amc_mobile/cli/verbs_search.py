@@ -27,7 +27,11 @@ def search(
     std: options.Std = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, a .npz, or a .zip with labels.csv."),
+        typer.Option(
+            "--data",
+            help="digits, cifar10:DIR, imagefolder:DIR, a .npz, or a .zip with labels.csv; for detectors shapes, "
+            "coco:DIR, voc:DIR.",
+        ),
     ] = None,
     table: Annotated[
         Path | None, typer.Option("--table", help="Latency table of this device and network; else it is measured.")

@@ -30,6 +30,7 @@ from amc_mobile.errors import ConfigError
 
 Detection = dict[str, torch.Tensor]  # boxes (K, 4), scores (K,), labels (K,): 1 is the first class, 0 the background
 
+_STRIDE = 32  # torchvision pads the images of a Faster R-CNN to multiples of it
 _OFFSETS = 0.1  # nats that a squared error of one, summed over the four offsets of a box, counts
 _FEATURES = 1.0  # nats that a relative squared error of one in the feature maps counts
 
@@ -233,6 +234,8 @@ def adopt(detector: nn.Module, size: int) -> nn.Module:
         raise ConfigError(
             f"{type(detector).__name__} is no SSD and no Faster R-CNN of torchvision; a detector must be one of them"
         )
+    if kind is TwoPass and size % _STRIDE:
+        raise ConfigError(f"a Faster R-CNN reads multiples of {_STRIDE} pixels, not {size}; change model.image_size")
     own = kind.__new__(kind)
     own.__dict__.update(detector.__dict__)
     own.transform.min_size, own.transform.max_size = (size,), size

@@ -68,8 +68,6 @@ def names() -> tuple[str, ...]:
 def entry_of(config: ModelConfig) -> ModelEntry:
     """The network that the config names, with the preprocessing that it says. Raises: ConfigError as `find`."""
     entry = find(config.name, config.classes, config.image_size)
-    if entry.task != config.purpose:
-        raise ConfigError(f"{config.name} is for {entry.task}, not for {config.purpose}; leave out model.task")
     return replace(entry, preprocessing=preprocessing_for(entry, config))
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def write_report(folder: RunFolder) -> Path:
     """
     facts = gather(folder)
     html, markdown = render_html(facts), render_markdown(facts)
-    write_text(folder.report.with_suffix(".json"), json.dumps(plain(facts), indent=1, allow_nan=False) + "\n")
+    numbers = replace(facts, examples=None)  # those pictures are in detections.json
+    write_text(folder.report.with_suffix(".json"), json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n")
     write_text(folder.report.with_suffix(".md"), markdown)
     write_text(folder.report, html)
     return folder.report

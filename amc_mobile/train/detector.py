@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from amc_mobile.config import FinetuneConfig, TrainConfig
 from amc_mobile.device.protocol import Progress
@@ -23,7 +24,7 @@ from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.models.average_precision import Target, targets
 from amc_mobile.models.objects import Objects
 from amc_mobile.runs import write_json
-from amc_mobile.train import resuming, schedule
+from amc_mobile.train import batch_norm, resuming, schedule
 from amc_mobile.train.augment import Changes, augmented, draw
 from amc_mobile.train.average import WeightAverage
 from amc_mobile.train.batches import ImageSource, shuffled
@@ -85,6 +86,9 @@ class _Run:
         self._targets = targets(np.array([_learnt(each) for each in labels], object), self._module.size)
         self._batch = min(settings.batch_size, len(images))
         self._steps = len(images) // self._batch  # per epoch
+        self._frozen = isinstance(settings, FinetuneConfig) and (
+            settings.batch_norm == "frozen" or (settings.batch_norm == "auto" and batch_norm.trivial(module))
+        )
         self._optimiser = _optimiser(module, settings)
         self._average = WeightAverage(module, settings.ema) if settings.ema > 0 else None
         self._epochs: list[Epoch] = []
@@ -112,7 +116,7 @@ class _Run:
         chance = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         parts = shuffled(np.arange(len(self._images)), self._batch, chance)
         total = 0.0
-        self._module.train()
+        self._train_mode()
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(self._seed * 1_000_003 + epoch)  # Faster R-CNN draws the proposals it learns from
             for step, images in enumerate(self._images.batches(parts, self._device)):
@@ -127,6 +131,15 @@ class _Run:
                 total += loss
                 self._tell(epoch, step, loss, progress)
         return total / self._steps
+
+    def _train_mode(self) -> None:
+        """Batch norms whose parameters are frozen keep their statistics, too: other heads rely on them."""
+        self._module.train()
+        if self._frozen:
+            batch_norm.freeze(self._module)
+        for part in self._module.modules():
+            if isinstance(part, _BatchNorm) and part.weight is not None and not part.weight.requires_grad:
+                part.eval()
 
     def _step(self, images: torch.Tensor, wanted: list[Target]) -> float:
         losses = self._module(images.contiguous(memory_format=torch.channels_last), wanted)
@@ -177,7 +190,7 @@ class _Run:
             stopped_early=False,
             images=len(self._images),
             validation_images=0,
-            batch_norms="trained",
+            batch_norms="frozen" if self._frozen else "trained",
             device=str(self._device),
             precision="fp32",
             processes=1,

@@ -77,9 +77,23 @@ def test_every_stage(amc, tmp_path):
     assert "Top-5" not in page
     markdown = folder.report.with_suffix(".md").read_text()
     assert "| Network | mAP | mAP50 |" in markdown
-    assert amc("search", "--out", folder.root, "--pareto").out.count("mAP") == 1
+    assert amc("search", "--config", config, "--out", folder.root, "--pareto").out.count("mAP") == 1
     again = amc("transfer", folder.root, "--data", "digits")
     assert (again.code, "only classifiers are transferred" in again.last_line) == (1, True)
+
+
+def test_the_users_own_detector(amc, tmp_path, monkeypatch):
+    (tmp_path / "mydetector.py").write_text(
+        "from amc_mobile.models.small_detector import ssdlite_mobilenet_v3_small as small\n"
+        "def build():\n    return small(4, 64)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "own.toml"
+    path.write_text('[model]\nname = "mydetector:build"\n[data]\nname = "digits"\n')
+    told = amc("run", path, "--out", tmp_path / "run").last_line
+    assert "mydetector:build is for detection, not for classification; set model.task = 'detection'" in told
+    path.write_text('[model]\nname = "mydetector:build"\ntask = "detection"\n[data]\nname = "digits"\n')
+    assert "digits has no boxes" in amc("run", path, "--out", tmp_path / "again").last_line
 
 
 @pytest.mark.parametrize(

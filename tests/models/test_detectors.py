@@ -13,7 +13,11 @@ import torchvision
 from amc_mobile.errors import ConfigError
 from amc_mobile.export.to_onnx import export, parity
 from amc_mobile.graph.trace import trace
+from amc_mobile.models.data import open_data
+from amc_mobile.models.detection import Detection
 from amc_mobile.models.detectors import OnePass, TwoPass, adopt, own_classes, own_size
+from amc_mobile.models.evaluation import OnnxEvaluator
+from amc_mobile.models.torch_evaluation import TorchEvaluator
 from amc_mobile.models.zoo import find
 from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.module import slice_module
@@ -129,6 +133,22 @@ def test_a_detector_that_sees_what_is_not_there_diverges():
     wild = calm.clone()
     wild[0, :5, 1] = 20.0
     assert float(module.divergences(calm, wild)) > 10.0
+
+
+def test_torch_evaluates_as_onnxruntime_does():
+    entry, module = built(ONE)
+    data = open_data("shapes")
+    chosen = np.arange(4)
+    tensors, labels, judge = data.tensors(chosen, entry.preprocessing), data.labels[chosen], Detection(module).judge
+    one = OnnxEvaluator(tensors, labels, 1, judge=judge).score(graph_of(ONE))
+    other = TorchEvaluator(tensors, labels, "cpu", judge=judge).score(graph_of(ONE))
+    assert other.map == pytest.approx(one.map, abs=1e-3)
+    assert (one.top1, one.images) == (None, 4)
+
+
+def test_a_faster_rcnn_reads_whole_strides():
+    with pytest.raises(ConfigError, match="multiples of 32 pixels, not 100"):
+        find(TWO, image_size=100)
 
 
 def test_only_known_kinds_are_detectors():

@@ -58,7 +58,7 @@ def test_json_speaks_in_plain_units(report):
     assert set(facts) == {
         "schema", "model", "verdict", "device", "speed", "devices", "accuracy", "sizes", "budget", "further",
         "budget_sentence", "structure", "search", "contest", "reasons", "table", "training", "finetuning", "settled",
-        "conditions", "seconds", "notes", "missing", "commands", "config_text",
+        "conditions", "seconds", "notes", "missing", "commands", "config_text", "examples",
     }  # fmt: skip
     assert facts["speed"]["speedup"] == pytest.approx(facts["speed"]["before_us"] / facts["speed"]["after_us"])
     assert facts["missing"] == []

@@ -78,7 +78,13 @@ def test_the_same_actions_end_the_same(env: PruningEnv) -> None:
 def test_rewards_rise_with_quality() -> None:
     worse = Score(top1=0.5, top5=0.8, kl=1.5, images=10)
     better = Score(top1=0.6, top5=0.9, kl=0.5, images=10)
-    assert {name: (reward(worse), reward(better)) for name, reward in REWARDS.items()} == {
+    found = {name: (REWARDS[name](worse), REWARDS[name](better)) for name in ("top1", "top5", "kl")}
+    detectors = [Score(None, None, 1.0, 10, map=share / 2, map50=share) for share in (0.5, 0.6)]
+    found |= {name: tuple(map(REWARDS[name], detectors)) for name in ("map", "map50")}
+    assert found.keys() == REWARDS.keys()
+    assert found == {
+        "map": (-0.75, -0.7),
+        "map50": (-0.5, -0.4),
         "top1": (-0.5, -0.4),
         "top5": (pytest.approx(-0.2), pytest.approx(-0.1)),
         "kl": (-1.5, -0.5),
