@@ -194,7 +194,7 @@ def table_rows(points: Sequence[ClockPoint], device: DeviceInfo) -> list[tuple[s
                 say.ms(point.latency_us),
                 "–" if base is None else say.times(base / point.latency_us),
                 say.percent(point.accuracy),
-                f"{say.bare_percent(low)}–{say.percent(high)}",
+                f"{say.bare_percent(low)}–{say.percent(high)}" if point.accuracy_ci else "–",
             )
         )
     return rows
