@@ -223,6 +223,22 @@ def divergence(traced, model, data) -> float:
     return total
 
 
+def test_the_task_says_what_is_near():
+    """Of two walks the nearer one is taken: by a distance that likes nothing new, the careful one keeps all."""
+    traced = chain()
+    channels, weights = repaired(traced)
+    seen = []
+
+    def conservative(right, own):
+        seen.append((right.shape, own.shape))
+        return float(len(seen))  # every later network is further away
+
+    kept = refreshed(traced, channels, weights, images(traced, 40), distance=conservative)
+    assert all(np.array_equal(kept[name], array) for name, array in weights.items())
+    assert set(seen) == {(seen[0][0], seen[0][0])}
+    assert seen[0][0][0] == 10  # the images that were held out
+
+
 def test_three_images_are_too_few():
     traced = chain()
     channels, weights = repaired(traced)
