@@ -150,6 +150,13 @@ class NetworkGraph:
         """The policy that prunes nothing."""
         return Policy(tuple(group.channels for group in self.groups))
 
+    def timed_layers(self) -> tuple[Layer, ...]:
+        """The layers by name: one that runs several times (on every map of a pyramid) is timed as one, by its sum."""
+        found: dict[str, Layer] = {}
+        for layer in self.layers:
+            found.setdefault(layer.name, layer)
+        return tuple(found.values())
+
     def prunable(self) -> tuple[ChannelGroup, ...]:
         """The groups that the agent decides about, in the order of execution."""
         return tuple(group for group in self.groups if group.prunable)

@@ -37,7 +37,7 @@ class Pricer:
         self.network = network
         self._rest_us = rest_us
         terms: dict[tuple[int, ...], _Term] = {}
-        for layer in network.layers:
+        for layer in network.timed_layers():
             groups = tuple(dict.fromkeys(span.group for span in (*layer.in_spans, *layer.out_spans)))
             groups = tuple(group for group in groups if network.groups[group].prunable)
             term = terms.setdefault(tuple(sorted(groups)), _Term())

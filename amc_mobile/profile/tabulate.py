@@ -29,7 +29,7 @@ def tabulate(network: NetworkGraph, law: NetworkLaw, widths: GroupWidths) -> tup
     calibration = law.calibration
     rows = [
         _row(network, layer, key, law, widths)
-        for layer in network.layers
+        for layer in network.timed_layers()
         for key in [RowKey(layer.name, ""), *(key for key in law.rows if key.layer == layer.name and key.node)]
     ]
     one = np.ones(1, np.int64)
@@ -65,7 +65,7 @@ def widths_worth_choosing(
         for group in network.groups
     ]
     full = [grid[-1] for grid in grids]
-    free_us = _FREE * sum(float(_layer_prices(network, law, layer, [full])[0]) for layer in network.layers)
+    free_us = _FREE * sum(float(_layer_prices(network, law, layer, [full])[0]) for layer in network.timed_layers())
     surroundings = (full, [grid[len(grid) // 2] for grid in grids], [grid[0] for grid in grids])
     chosen: dict[int, tuple[int, ...]] = {}
     for group, grid in zip(network.groups, grids, strict=True):
@@ -93,7 +93,7 @@ def _group_prices(
     kept = [[*others[: group.index], width, *others[group.index + 1 :]] for width in grid]
     depending = [
         layer
-        for layer in network.layers
+        for layer in network.timed_layers()
         if any(span.group == group.index for span in (*layer.in_spans, *layer.out_spans))
     ]
     return sum((_layer_prices(network, law, layer, kept) for layer in depending), np.zeros(len(grid)))

@@ -48,3 +48,16 @@ def concatenated_network() -> TracedGraph:
     right = net.op("Relu", net.conv(data, "right", 32, 40, kernel=1))
     data = net.op("Relu", net.conv(net.op("Concat", left, right, axis=1), "joint", 64, 32))
     return trace(net.build(_head(net, data, 32)), "concatenated")
+
+
+@functools.cache
+def pyramid_network() -> TracedGraph:
+    """One convolution on maps of two sizes, as in the heads of a detector: a layer that runs twice."""
+    net = Builder(channels=3, size=24)
+    large = net.op("Relu", net.conv("input", "stem", 3, 64))
+    small = net.op("MaxPool", large, kernel_shape=[2, 2], strides=[2, 2])
+    first = net.op("Relu", net.conv(large, "shared", 64, 48))
+    weights = next(node for node in net.nodes if "shared.weight" in node.input).input[1:]
+    second = net.op("Relu", net.op("Conv", small, *weights, pads=[1] * 4))
+    both = net.op("Add", net.op("GlobalAveragePool", first), net.op("GlobalAveragePool", second))
+    return trace(net.build(net.linear(net.op("Flatten", both), "classifier", 48, 10)), "pyramid")

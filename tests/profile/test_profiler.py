@@ -19,7 +19,7 @@ from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.profiler import profile
 from tests.fakes.analytic import OVERHEAD_US, AnalyticDevice
 from tests.graph.builders import Builder
-from tests.profile.networks import concatenated_network, projected_network, residual_network
+from tests.profile.networks import concatenated_network, projected_network, pyramid_network, residual_network
 
 CONFIG = ProfileConfig(carriers=12, rounds=2, runs=9, warmups=1)
 ARGUMENTS = {"seed": 0, "min_keep_ratio": 0.2, "round_to": 8}
@@ -48,6 +48,19 @@ def test_the_law_is_recovered(network):
     wide = [row for row in table.evidence["law"]["rows"] if row["layer"] == "main.second" or row["layer"] == "last"]
     assert all(row["block"] == 16 for row in wide if not row["node"])
     assert table.validation.macs_affine_mape > 0.03
+
+
+def test_a_layer_that_runs_twice_is_priced_once_by_its_sum(tmp_path):
+    traced = pyramid_network()
+    assert [layer.name for layer in traced.network.layers] == ["stem", "shared", "shared", "classifier"]
+    assert [layer.name for layer in traced.network.timed_layers()] == ["stem", "shared", "classifier"]
+    table = made(pyramid_network)
+    assert np.abs(true_errors(table, traced, AnalyticDevice())).max() < 0.02
+    table.save(tmp_path / "table.json")
+    again = LatencyTable.load(tmp_path / "table.json")
+    assert again.latency_us(traced.network, traced.network.full().kept) == pytest.approx(
+        table.latency_us(traced.network, traced.network.full().kept)
+    )
 
 
 def test_the_table_is_as_good_as_it_says_under_noise():
