@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from amc_mobile.report.drawing import WIDTH_PX, LegendEntry, Picture
 
 SCHEMA: Final = 1
-_GAP, _TEXT = 4.0, 7.5  # in the units of the drawing
+_GAP, _TEXT, _LETTER = 4.0, 5.8, 3.4  # in the units of the drawing: between pictures; height and width of a letter
 _ROWS: Final = (("original", "var(--amber)"), ("pruned", "var(--sky)"))
 _MARGIN = 14.0  # for the names of the rows
 
@@ -70,7 +70,7 @@ def examples_picture(examples: Examples) -> Picture:
 def _draw(
     root: ET.Element, png: str, found: tuple[Found, ...], corner: tuple[float, float], side: float, colour: str
 ) -> None:
-    """One picture with boxes; labels stand inside their boxes' upper edge, halved by no border."""
+    """One picture with boxes. Labels stand at the upper edge of their boxes, and inside the picture."""
     left, top = corner
     square = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{side:.1f}", "height": f"{side:.1f}"}
     ET.SubElement(root, "image", {**square, "href": f"data:image/png;base64,{png}"})
@@ -78,6 +78,8 @@ def _draw(
         x, y, right, bottom = (offset + side * share for offset, share in zip((left, top) * 2, one.box, strict=True))
         edges = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{right - x:.1f}", "height": f"{bottom - y:.1f}"}
         ET.SubElement(root, "rect", {**edges, "style": f"fill:none;stroke:{colour};stroke-width:1.4"})
-        words = {"x": f"{x + 2:.1f}", "y": f"{min(max(y + _TEXT, top + _TEXT), top + side - 2):.1f}"}
-        style = f"font-size:{_TEXT}px;fill:{colour};stroke:#000;stroke-width:1.6px;paint-order:stroke"
-        ET.SubElement(root, "text", {**words, "style": style}).text = f"{one.label} {one.certainty:.0%}"
+        words = f"{one.label} {one.certainty:.0%}"
+        start = max(left + 1, min(x + 1.5, left + side - _LETTER * len(words)))
+        place = {"x": f"{start:.1f}", "y": f"{min(max(y, top) + _TEXT, top + side - 2):.1f}"}
+        style = f"font-size:{_TEXT}px;fill:#fff;stroke:#000;stroke-width:1.2px;paint-order:stroke"
+        ET.SubElement(root, "text", {**place, "style": style}).text = words
