@@ -43,12 +43,15 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token is written into anybody's home
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
+    monkeypatch.setenv("RAY_TMPDIR", place)
     cluster = Cluster()
-    cluster.add_node(num_cpus=1, resources={"amc:left": 1}, temp_dir=place, **STORE)
-    cluster.add_node(num_cpus=1, resources={"amc:right": 1}, **STORE)
-    yield cluster
-    cluster.shutdown()
-    shutil.rmtree(place, ignore_errors=True)
+    try:
+        cluster.add_node(num_cpus=1, resources={"amc:left": 1}, **STORE)
+        cluster.add_node(num_cpus=1, resources={"amc:right": 1}, **STORE)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture
