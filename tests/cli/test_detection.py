@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from amc_mobile.models.detectors import OnePass
+from amc_mobile.models.detectors import OnePass, TwoPass
 from amc_mobile.prune.saved import load
 from amc_mobile.runs import RunFolder, read_json
 
@@ -47,6 +47,26 @@ runs = 5
 min_time_s = 0.0
 int8 = false
 """
+
+
+@pytest.mark.slow
+def test_faster_rcnn_through_every_stage(amc, tmp_path):
+    config = tmp_path / "detector.toml"
+    config.write_text(
+        TINY.replace(NAME, "fasterrcnn_mobilenet_v3_large_320_fpn").replace("[data]", "classes = 3\n[data]")
+    )
+    answer = amc("run", config, "--out", tmp_path / "run", "--json")
+    assert answer.code == 0, answer.err
+    summary = json.loads(answer.out)
+    assert summary["macs_after"] <= 0.6 * summary["macs_before"]
+    original = torch.load(tmp_path / "run" / "original.pt", weights_only=True)
+    detector = load(tmp_path / "run")
+    assert isinstance(detector, TwoPass)
+    heads = {name: value for name, value in detector.state_dict().items() if name.startswith("roi_heads")}
+    assert heads
+    assert all(torch.equal(value, original[name]) for name, value in heads.items())  # what evaluates is what ships
+    with torch.no_grad():
+        assert detector([torch.rand(3, 50, 80)])[0].keys() == {"boxes", "scores", "labels"}
 
 
 @pytest.mark.slow
