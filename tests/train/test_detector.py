@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from amc_mobile.config import FinetuneConfig, TrainConfig
+from amc_mobile.config import TrainConfig
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.models.data import open_data
 from amc_mobile.models.objects import Objects, as_labels
@@ -83,7 +83,7 @@ def test_faster_rcnn_learns_too():
     module = entry.build()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     images = InMemory(data.tensors(np.arange(2), entry.preprocessing))
-    settings = FinetuneConfig(epochs=1, batch_size=2, learning_rate=1e-3)
+    settings = TrainConfig(epochs=1, batch_size=2, learning_rate=1e-2)
     after = fit_detector(module, images, data.labels[:2], settings, seed=0).state_dict()
     assert not torch.equal(after["backbone.body.0.0.weight"], before["backbone.body.0.0.weight"])
     assert all(bool(torch.isfinite(value).all()) for value in after.values() if value.is_floating_point())
@@ -97,3 +97,14 @@ def test_what_cannot_be_trained_is_refused(lessons):
     wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "epochs": 4})
     with pytest.raises(ConfigError, match=r"training diverged.*lower train\.learning_rate"):
         fit_detector(fresh(), *lessons, wild, seed=0)
+
+
+def test_frozen_parts_keep_their_statistics(lessons):
+    module = fresh()
+    for part in (module.backbone.extra, module.backbone.features[1]):
+        part.requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    after = fit_detector(module, *lessons, SETTINGS, seed=0).state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("backbone.extra", "backbone.features.1")) for name in changed)
+    assert any(name.startswith("backbone.features.0") and name.endswith("running_mean") for name in changed)
