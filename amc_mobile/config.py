@@ -277,6 +277,12 @@ class _Training(_Section):
         description="moving average of the weights, which is what counts; after t steps at most (1 + t) / (10 + t); "
         "0: none (Polyak and Juditsky 1992)",
     )
+    clip: float | None = Field(
+        None,
+        gt=0,
+        description="largest norm of a step's gradient (Pascanu et al. 2013); none: 1 where batch norms are frozen, "
+        "else no limit",
+    )
     shift: int = Field(2, ge=0, description="pixels by which training images are moved at random")
     flip: bool = Field(False, description="mirror training images half of the time")
     validation_images: int = Field(

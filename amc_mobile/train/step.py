@@ -19,6 +19,8 @@ from amc_mobile.train.teacher import Teacher
 
 Settings = FinetuneConfig | TrainConfig
 
+_FROZEN_CLIP = 1.0  # without the statistics of the batch nothing else keeps a step small
+
 
 class Stepper:
     """A module on its device, its optimiser, and the moving average of its weights."""
@@ -32,8 +34,9 @@ class Stepper:
         after_step: Callable[[nn.Module], None] | None,
     ) -> None:
         """Raises: ConfigError for a precision that the device does not have."""
-        self.arithmetic = Arithmetic(settings.precision, team.device)
         self.frozen = _frozen(module, settings)
+        limit = _FROZEN_CLIP if self.frozen and settings.clip is None else settings.clip
+        self.arithmetic = Arithmetic(settings.precision, team.device, limit)
         self.module = module.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(module, settings.ema) if settings.ema > 0 else None
         self._network = team.wrapped(module)  # the same, with everybody's gradients

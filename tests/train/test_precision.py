@@ -27,6 +27,14 @@ def test_fp16_needs_a_gpu():
         Arithmetic("fp16", CPU)
 
 
+@pytest.mark.parametrize(("gradient", "used"), [(30.0, 2.0), (1.5, 1.5)])
+def test_a_gradient_is_clipped_to_its_largest_norm(gradient, used):
+    weight = nn.Parameter(torch.zeros(4))
+    optimiser = torch.optim.SGD([weight], lr=1.0)
+    Arithmetic("fp32", CPU, clip=2.0).step(weight.sum() * gradient / 2, optimiser)
+    assert float(weight.detach().norm()) == pytest.approx(used, rel=1e-4)
+
+
 def test_a_step_follows_the_gradient():
     weight = nn.Parameter(torch.tensor([3.0]))
     arithmetic = Arithmetic("fp32", CPU)
