@@ -95,8 +95,11 @@ def helps() -> bool:
 def serve() -> None:
     """Does what the first process hands out until it is done."""
     team = _team()
-    while (work := team.told(None)) is not None:
-        _typed(work)(team)
+    try:
+        while (work := team.told(None)) is not None:
+            _typed(work)(team)
+    finally:
+        distributed.destroy_process_group()  # its threads must not be alive when Python goes: that aborts
 
 
 def dismiss() -> None:

@@ -67,7 +67,9 @@ def test_whatever_ends_the_parent_ends_the_attempt(tmp_path, blow):
     mark = tmp_path / "pid"
     (tmp_path / "sleeper.py").write_text(SLEEPER.format(mark=str(mark)))
     code = f"""
+    import signal
     from amc_mobile.sweep.attempt import Order, attempt
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background are started without
     attempt(Order((), {str(tmp_path)!r}, {str(tmp_path / "x.log")!r}, module="sleeper"), "")
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL)
