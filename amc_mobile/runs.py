@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from amc_mobile.errors import RunFolderError
-from amc_mobile.types import Cost, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Cost, Score
 
 
 class RunFolder:

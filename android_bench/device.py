@@ -21,7 +21,8 @@ import onnx
 from amc_mobile.device.node_times import name_uniquely
 from amc_mobile.device.protocol import ModelsFailed, Progress
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, Precision, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, TimingJob, TimingProtocol
+from amc_mobile.types import Precision
 from android_bench import phone as phones
 from android_bench import sampling
 from android_bench.adb import Adb, printable, quote

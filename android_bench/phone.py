@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions
+from amc_mobile.measurements import Conditions
 from android_bench.adb import ShellResult, printable
 
 FOLDERS = ("/data/local/tmp", "/tmp")  # noqa: S108 - on the phone: where its shell may write and execute

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from amc_mobile.types import Conditions
+from amc_mobile.measurements import Conditions
 from android_bench.phone import Phone, celsius, now_utc, whole
 
 _CPU = "/sys/devices/system/cpu"

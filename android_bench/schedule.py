@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from amc_mobile.device.rounds import in_rounds
-from amc_mobile.types import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 
 _CRASHES = 2  # a model that took the runtime down so often is to blame
 

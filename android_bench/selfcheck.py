@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from amc_mobile.device.protocol import ModelsFailed
 from amc_mobile.device.stability import examine
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from android_bench.adb import quote
 from android_bench.answers import answers, greeting
 from android_bench.device import AndroidDevice

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile
 from amc_mobile.device.rounds import most_time_s
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import NodeTime, Start, TimingJob
+from amc_mobile.measurements import NodeTime, Start, TimingJob
 from android_bench import sampling
 from android_bench.adb import ConnectionLost, Refused, printable
 from android_bench.runner.events import Begun, Event, Timed

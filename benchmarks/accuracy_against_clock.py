@@ -30,13 +30,14 @@ from amc_mobile.cli.session import Session, read_onnx
 from amc_mobile.cli.settings import override, with_data_folder
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.price import price
+from amc_mobile.measurements import Measurement, TimingJob, TimingProtocol
 from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock, against_clock_png
 from amc_mobile.report.comparing import method_of, on_device, share_interval
 from amc_mobile.report.drawing import standalone
 from amc_mobile.runs import RunFolder, plain, read_json, write_bytes, write_json, write_text
-from amc_mobile.types import Measurement, Policy, TimingJob, TimingProtocol
+from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
 STAGES = ("train", "graph", "profile", "calibrate", "search", "settle", "prune", "finetune", "export", "quantise")

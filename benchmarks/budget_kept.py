@@ -18,10 +18,11 @@ from typing import Any
 from amc_mobile import config as configuration
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session
+from amc_mobile.measurements import TimingProtocol
 from amc_mobile.profile.compare import compare
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import RunFolder, read_json, write_json
-from amc_mobile.types import Policy, TimingProtocol
+from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "mobilenet_v2_imagenet.toml"

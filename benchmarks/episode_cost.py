@@ -37,7 +37,6 @@ import torch
 from reference_procedure import ReferenceProcedure, Step, sample_rows
 from torch import nn
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.price import cost_function
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
@@ -49,6 +48,7 @@ from amc_mobile.prune.pruner import Pruner
 from amc_mobile.prune.reconstruct import Reconstructor
 from amc_mobile.search.budget import Walls, build_walls
 from amc_mobile.search.ddpg import truncated_normal
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget, Policy
 
 T = TypeVar("T")

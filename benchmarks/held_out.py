@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.profile.predict import original_us
@@ -21,6 +20,7 @@ from amc_mobile.runs import RunFolder
 from amc_mobile.search.budget import Walls, build_walls
 from amc_mobile.search.opponents import drawn, ramp, uniform
 from amc_mobile.search.run import search
+from amc_mobile.sections.search import AgentName, SearchConfig
 from amc_mobile.types import Budget, NetworkGraph, Policy, Score
 
 SEARCHES: tuple[tuple[AgentName, float], ...] = (

@@ -23,7 +23,6 @@ import onnxruntime
 from provenance import provenance
 from scipy.stats import spearmanr
 
-from amc_mobile.config import ModelConfig
 from amc_mobile.cost.price import price
 from amc_mobile.export.calibrate import Calibration, calibrate
 from amc_mobile.export.quantise import in_int8, quantise, with_corrected_biases
@@ -38,6 +37,7 @@ from amc_mobile.prune.importance import rank
 from amc_mobile.prune.pruner import Pruner
 from amc_mobile.prune.reconstruct import Reconstructor
 from amc_mobile.runs import write_json
+from amc_mobile.sections.model import ModelConfig
 from amc_mobile.types import Policy, RangeMethod, Score
 
 HERE = Path(__file__).parent

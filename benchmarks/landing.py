@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
@@ -31,6 +30,7 @@ from amc_mobile.runs import write_json
 from amc_mobile.search.budget import Walls, Widths, build_walls
 from amc_mobile.search.ddpg import DDPG, one_thread
 from amc_mobile.search.state import States
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget
 
 HERE = Path(__file__).parent

@@ -23,12 +23,13 @@ from real_adbd import adbd, inside
 
 from amc_mobile.cli.networks import trace_network
 from amc_mobile.cli.open_device import open_device
-from amc_mobile.config import DeviceConfig, ModelConfig
 from amc_mobile.device.machine import cpu_model
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from amc_mobile.profile.compare import median_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import write_json
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.sections.device import DeviceConfig
+from amc_mobile.sections.model import ModelConfig
 
 RAW = Path(__file__).parent / "raw" / "phone_beside_host.json"
 NETWORKS = "digits,resnet20,mobilenet_v1,mobilenet_v2,resnet18"

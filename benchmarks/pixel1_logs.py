@@ -32,6 +32,7 @@ from amc_mobile.cost.formulas import layer_macs
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
+from amc_mobile.measurements import Conditions, DeviceInfo, TimingProtocol
 from amc_mobile.models.zoo import find
 from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample, summarise
 from amc_mobile.profile.campaign_log import chunk_as_plain
@@ -41,7 +42,7 @@ from amc_mobile.profile.mapping import RowKey
 from amc_mobile.profile.observed import observe
 from amc_mobile.profile.profiler import fitted
 from amc_mobile.runs import plain, write_json
-from amc_mobile.types import Conditions, DeviceInfo, NetworkGraph, Policy, TimingProtocol
+from amc_mobile.types import NetworkGraph, Policy
 
 HERE = Path(__file__).parent
 MODEL = "mobilenet_v1"

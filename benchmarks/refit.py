@@ -24,7 +24,6 @@ from typing import Any, get_args
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from amc_mobile.config import DataConfig, ModelConfig
 from amc_mobile.cost.formulas import macs
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
@@ -35,6 +34,8 @@ from amc_mobile.prune.gram import collect
 from amc_mobile.prune.importance import Method, keep, rank
 from amc_mobile.prune.reconstruct import Reconstructor
 from amc_mobile.prune.refresh import refresh
+from amc_mobile.sections.data import DataConfig
+from amc_mobile.sections.model import ModelConfig
 from amc_mobile.types import NetworkGraph, Policy
 
 RAW = Path(__file__).parent / "raw" / "refit.json"

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from amc_mobile.config import PruneConfig, SearchConfig
 from amc_mobile.cost.price import cost_function
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
@@ -31,6 +30,8 @@ from amc_mobile.prune.reconstruct import Reconstructor
 from amc_mobile.runs import RunFolder, read_trials
 from amc_mobile.search.evaluator import PrunedEvaluator
 from amc_mobile.search.run import search
+from amc_mobile.sections.prune import PruneConfig
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget
 
 EPISODES, WARMUP = 400, 100

@@ -29,10 +29,10 @@ from amc_mobile.device.rounds import most_time_s
 from amc_mobile.export.calibrate import activation_ranges
 from amc_mobile.export.quantise import quantise
 from amc_mobile.export.to_onnx import export
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from amc_mobile.models.zoo import find, load_module
 from amc_mobile.profile.compare import median_interval
 from amc_mobile.runs import write_json
-from amc_mobile.types import TimingJob, TimingProtocol
 from android_bench.bundle import RUNNER, Bundle, bundle
 from android_bench.runner.events import EventReader, Timed
 from android_bench.runner.libraries import LIBRARY

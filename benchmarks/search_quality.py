@@ -38,7 +38,8 @@ from amc_mobile.config import RunConfig
 from amc_mobile.runs import RunFolder, write_json
 from amc_mobile.search.evaluator import PolicyEvaluator, PrunedEvaluator
 from amc_mobile.search.run import search
-from amc_mobile.types import Policy, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Policy, Score
 
 HERE = Path(__file__).parent
 EVALUATIONS = 150

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from held_out import held_out
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.host import HostDevice
 from amc_mobile.export.to_onnx import export
@@ -33,6 +32,7 @@ from amc_mobile.profile.observed import observe
 from amc_mobile.profile.profiler import profile
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain, read_json, write_json
+from amc_mobile.sections.profile import ProfileConfig
 from amc_mobile.types import NetworkGraph
 
 HERE = Path(__file__).parent

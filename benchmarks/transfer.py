@@ -29,7 +29,7 @@ from amc_mobile.config import RunConfig
 from amc_mobile.report.transfer import read_transfer, sentence, transfer_table
 from amc_mobile.report.wording import plain_ascii
 from amc_mobile.runs import plain, read_json, write_json
-from amc_mobile.types import TransferResult
+from amc_mobile.transfers import TransferResult
 
 HERE = Path(__file__).parent
 AGAINST = ["original", "uniform", "scratch"]

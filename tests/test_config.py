@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from amc_mobile import config as configuration
 from amc_mobile.amounts import Amount, parse
 from amc_mobile.cli.settings import override
-from amc_mobile.config import BudgetConfig, FurtherDevice, ModelConfig, RunConfig, SearchConfig
+from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
+from amc_mobile.sections.budget import BudgetConfig, FurtherDevice
+from amc_mobile.sections.model import ModelConfig
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.sweep.settings import load as load_sweep
 
 

@@ -22,7 +22,8 @@ from amc_mobile.runs import (
     write_bytes,
     write_json,
 )
-from amc_mobile.types import Cost, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Cost, Score
 
 shares = st.floats(0, 1)
 trials = st.builds(

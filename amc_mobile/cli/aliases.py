@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from amc_mobile.config import describe
 from amc_mobile.errors import ConfigError
+from amc_mobile.toml_files import describe
 
 FILE = "devices.toml"
 _MEASURED = ("threads", "cores", "provider", "optimisation")  # what a config takes over, unless it says otherwise

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from amc_mobile.types import TimingProtocol
+from amc_mobile.measurements import TimingProtocol
 
 if TYPE_CHECKING:
     import onnx
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import BenchConfig
     from amc_mobile.cost.table import LatencyTable
     from amc_mobile.device.protocol import Device, Progress
-    from amc_mobile.types import Comparison, DeviceInfo
+    from amc_mobile.measurements import Comparison, DeviceInfo
+    from amc_mobile.sections.bench import BenchConfig
 
 _PROFILE_WARMUPS, _PROFILE_RUNS = 3, 10  # of each round: the layers are a picture, not a measurement to decide by
 

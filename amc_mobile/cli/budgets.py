@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import RunConfig, SearchConfig
+    from amc_mobile.config import RunConfig
     from amc_mobile.cost.table import LatencyTable
+    from amc_mobile.sections.search import SearchConfig
     from amc_mobile.types import Metric, NetworkGraph
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amc_mobile.config import (
-    BenchConfig,
-    BudgetConfig,
-    DataConfig,
-    FinetuneConfig,
-    ModelConfig,
-    ProfileConfig,
-    RunConfig,
-    SearchConfig,
-)
+from amc_mobile.config import RunConfig
+from amc_mobile.sections.bench import BenchConfig
+from amc_mobile.sections.budget import BudgetConfig
+from amc_mobile.sections.data import DataConfig
+from amc_mobile.sections.finetune import FinetuneConfig
+from amc_mobile.sections.model import ModelConfig
+from amc_mobile.sections.profile import ProfileConfig
+from amc_mobile.sections.search import SearchConfig
 
 
 def demo_config() -> RunConfig:

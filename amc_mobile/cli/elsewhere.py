@@ -14,16 +14,16 @@ from amc_mobile.cli.settings import override
 from amc_mobile.cli.tables import table_of
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.runs import read_json, write_json
-from amc_mobile.types import DeviceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from amc_mobile.cli.pipeline import Pipeline
-    from amc_mobile.config import DeviceConfig
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.sections.device import DeviceConfig
 
 
 def bench_on(

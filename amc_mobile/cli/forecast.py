@@ -13,7 +13,8 @@ from amc_mobile.types import Policy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amc_mobile.config import ProfileConfig, RunConfig
+    from amc_mobile.config import RunConfig
+    from amc_mobile.sections.profile import ProfileConfig
 
 _AROUND_S = 0.35  # of a measurement: opening the session, warm-ups, the profiler's runs
 

@@ -10,8 +10,8 @@ from amc_mobile.cli.session import read_onnx
 from amc_mobile.errors import ConfigError
 
 if TYPE_CHECKING:
-    from amc_mobile.config import ModelConfig
     from amc_mobile.graph.traced import TracedGraph
+    from amc_mobile.sections.model import ModelConfig
 
 
 def trace_network(model: ModelConfig) -> TracedGraph:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from amc_mobile.errors import DeviceError
 
 if TYPE_CHECKING:
-    from amc_mobile.config import DeviceConfig
     from amc_mobile.device.protocol import Device
-    from amc_mobile.types import DeviceInfo
+    from amc_mobile.measurements import DeviceInfo
+    from amc_mobile.sections.device import DeviceConfig
 
 _HOST, _CUDA, _CUDA_ORT = "host", "cuda", "cuda-ort"
 _NEAR = {
@@ -54,7 +54,7 @@ def open_device(config: DeviceConfig, *, force: bool = False) -> Device:
 
 def usable() -> tuple[list[DeviceInfo], dict[str, str]]:
     """The devices of this machine that can be used now, and by name why others cannot. Never raises."""
-    from amc_mobile.config import DeviceConfig
+    from amc_mobile.sections.device import DeviceConfig
 
     found, missing = [], {}
     for name in _PRECISIONS:

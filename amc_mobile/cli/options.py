@@ -48,7 +48,7 @@ Skip = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
-# The search. Choices are spelt out here because config.py, which knows them, takes too long to import for a help text.
+# The search. Choices are spelt out here: sections/search.py, which knows them, is too slow to import for a help text.
 Agent = Annotated[
     str | None,
     typer.Option(
@@ -92,7 +92,7 @@ Evaluator = Annotated[
     str | None, typer.Option("--evaluator", help="auto (torch if there is a GPU), onnxruntime, torch.")
 ]
 
-# Training. As for the search, what each setting is by default stands in config.py.
+# Training. As for the search, what each setting is by default stands in sections/.
 LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", help="At its peak: rises at first, then falls along a cosine.")
 ]

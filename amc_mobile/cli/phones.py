@@ -15,7 +15,7 @@ from amc_mobile.errors import AmcError, DeviceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amc_mobile.config import DeviceConfig
+    from amc_mobile.sections.device import DeviceConfig
     from android_bench.adb import Adb, Address
     from android_bench.bundle import Bundle
     from android_bench.device import AndroidDevice

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from amc_mobile import config as configuration
 from amc_mobile.cli import aliases
 from amc_mobile.config import RunConfig, TransferConfig, Tree
 from amc_mobile.errors import ConfigError
+from amc_mobile.sections.search import default_reward
+from amc_mobile.toml_files import describe
 
 _HARMLESS = (  # change no file, or only which trial is cut
     "out",
@@ -39,7 +40,7 @@ def override(config: Tree, options: Mapping[str, object]) -> Tree:
         tree["budget"] = {}
     if "model" in tree and given.get("model.name", tree["model"]["name"]) != tree["model"]["name"]:
         tree["model"]["weights"] = None
-    if isinstance(config, RunConfig) and config.search.reward == configuration.default_reward(config.model.purpose):
+    if isinstance(config, RunConfig) and config.search.reward == default_reward(config.model.purpose):
         del tree["search"]["reward"]  # it goes with the task
     for path, value in given.items():
         section, _, key = path.rpartition(".")
@@ -47,7 +48,7 @@ def override(config: Tree, options: Mapping[str, object]) -> Tree:
     try:
         return type(config).model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(configuration.describe(error)) from error
+        raise ConfigError(describe(error)) from error
 
 
 def _of_the_alias(config: RunConfig | TransferConfig, given: Mapping[str, object]) -> dict[str, object]:

@@ -17,8 +17,9 @@ from amc_mobile.cli.console import note
 from amc_mobile.cli.decisions import search_on, write_front
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import TableError
+from amc_mobile.measurements import TableCheck, TimingProtocol
 from amc_mobile.runs import RunFolder, read_json, read_trials, write_bytes, write_json
-from amc_mobile.types import Policy, TableCheck, TimingProtocol
+from amc_mobile.types import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path

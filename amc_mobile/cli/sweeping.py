@@ -13,6 +13,7 @@ from amc_mobile.cli import pipeline
 from amc_mobile.cli.checks import check
 from amc_mobile.cli.open_device import check_device, is_here
 from amc_mobile.cli.settings import differences, override, with_data_folder
+from amc_mobile.cli.stage_list import stages
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError
 from amc_mobile.report.sweep import INDEX
 from amc_mobile.runs import RunFolder, write_json, write_text
@@ -22,7 +23,8 @@ from amc_mobile.sweep.on_ray import Room, resource
 from amc_mobile.sweep.settings import limits_of
 
 if TYPE_CHECKING:
-    from amc_mobile.config import BudgetConfig, RunConfig
+    from amc_mobile.config import RunConfig
+    from amc_mobile.sections.budget import BudgetConfig
     from amc_mobile.sweep.board import Board
     from amc_mobile.sweep.plan import Job, Point
     from amc_mobile.sweep.settings import SweepConfig
@@ -157,7 +159,7 @@ def resolve(
 
 
 def _stages(config: RunConfig) -> list[str]:
-    return [stage.name for stage in pipeline.stages(config)]
+    return [stage.name for stage in stages(config)]
 
 
 def _tables(settings: SweepConfig, base: RunConfig, points: Sequence[Point]) -> dict[str, Path]:

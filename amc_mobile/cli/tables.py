@@ -12,18 +12,19 @@ from amc_mobile.cli.many import on_all
 from amc_mobile.cli.measuring import disturbed_rounds, measure_table, refused, told_rounds
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError, TableError, UnstableError
+from amc_mobile.measurements import DEVICE_KEY
 from amc_mobile.report import wording as say
 from amc_mobile.runs import file_name
-from amc_mobile.types import DEVICE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from amc_mobile.config import DeviceConfig, RunConfig
+    from amc_mobile.config import RunConfig
     from amc_mobile.cost.table import Validation
     from amc_mobile.device.protocol import Progress
     from amc_mobile.graph.traced import TracedGraph
-    from amc_mobile.types import DeviceInfo
+    from amc_mobile.measurements import DeviceInfo
+    from amc_mobile.sections.device import DeviceConfig
 
 _ROOT = Path("latency_tables")
 
@@ -170,11 +171,12 @@ def validate_table(path: Path, model: str | None, networks: int, max_error: floa
     """
     from amc_mobile.cli.networks import trace_network
     from amc_mobile.cli.open_device import open_device
-    from amc_mobile.config import ModelConfig, ProfileConfig
     from amc_mobile.profile.carriers import draw
     from amc_mobile.profile.holdout import hold_out
     from amc_mobile.profile.identity import structure_sha256
     from amc_mobile.profile.variants import Variants
+    from amc_mobile.sections.model import ModelConfig
+    from amc_mobile.sections.profile import ProfileConfig
 
     table = LatencyTable.load(path)
     try:
@@ -233,7 +235,7 @@ def _refuse_measured(own: Validation, max_error: float) -> None:
 
 def _device_config(device: DeviceInfo) -> DeviceConfig:
     """The settings under which the table's device is opened again."""
-    from amc_mobile.config import DeviceConfig
+    from amc_mobile.sections.device import DeviceConfig
     from android_bench.device import PROVIDERS
 
     told = device.details

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import FinetuneConfig, TrainConfig
     from amc_mobile.device.protocol import Progress
+    from amc_mobile.sections.finetune import FinetuneConfig
+    from amc_mobile.sections.train import TrainConfig
     from amc_mobile.train.teacher import Teacher
 
 

@@ -18,7 +18,11 @@ from amc_mobile.config import TransferConfig
 from amc_mobile.errors import ConfigError, RunFolderError
 from amc_mobile.models.paired import accuracy_interval, difference_interval
 from amc_mobile.runs import RunFolder, file_name, read_json, write_json, write_text
-from amc_mobile.types import Contender, Gap, TransferResult
+from amc_mobile.sections.data import TransferDataConfig
+from amc_mobile.sections.device import DeviceConfig
+from amc_mobile.sections.finetune import TransferFinetuneConfig
+from amc_mobile.toml_files import read_toml
+from amc_mobile.transfers import Contender, Gap, TransferResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,15 +46,15 @@ def settings_of(
     """
     run = pipeline.config
     check_run(run)
-    own = configuration.TransferFinetuneConfig().model_dump(include={"epochs", "learning_rate", "distillation"})
+    own = TransferFinetuneConfig().model_dump(include={"epochs", "learning_rate", "distillation"})
     finetune = run.finetune.model_dump() | own
     base = TransferConfig(
         run=run.out,
         out=run.out / "transfer" / folder_name(data),
         seed=run.seed,
-        data=configuration.TransferDataConfig(name=data),
-        finetune=configuration.TransferFinetuneConfig(**finetune),
-        device=run.device if device in (None, run.device.name) else configuration.DeviceConfig(name=device),
+        data=TransferDataConfig(name=data),
+        finetune=TransferFinetuneConfig(**finetune),
+        device=run.device if device in (None, run.device.name) else DeviceConfig(name=device),
         bench=run.bench,
     )
     return override(override(base, _of_file(file)), given)
@@ -212,7 +216,7 @@ def _contender(work: Trainings, name: ContenderName, right: np.ndarray, times: T
 
 def _of_file(file: Path | None) -> dict[str, object]:
     """The settings of a TOML file by their paths. Raises: ConfigError."""
-    tree = {} if file is None else configuration.read_toml(file)
+    tree = {} if file is None else read_toml(file)
     given: dict[str, object] = {}
     for key, value in tree.items():
         given |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from amc_mobile.cli.benching import protocol_of
 from amc_mobile.cli.console import note, progress_line
 from amc_mobile.cli.open_device import open_device
+from amc_mobile.measurements import DeviceInfo, Measurement, TimingJob
 from amc_mobile.runs import read_json, write_json
-from amc_mobile.types import DeviceInfo, Measurement, TimingJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from amc_mobile.cli.session import Session
-    from amc_mobile.config import ContenderName, TransferConfig, TransferFinetuneConfig
+    from amc_mobile.config import ContenderName, TransferConfig
     from amc_mobile.device.protocol import Progress
     from amc_mobile.models.evaluation import BatchEvaluator
     from amc_mobile.models.splits import Split
     from amc_mobile.models.zoo import ModelEntry
+    from amc_mobile.sections.finetune import TransferFinetuneConfig
     from amc_mobile.train.batches import ImageSource
 
 _VERSION = 1  # raised when answers change their meaning, so that older ones are made again

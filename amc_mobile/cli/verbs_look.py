@@ -33,7 +33,7 @@ def graph(
     """
     from amc_mobile.cli.groups import show_graph
     from amc_mobile.cli.networks import trace_network
-    from amc_mobile.config import ModelConfig
+    from amc_mobile.sections.model import ModelConfig
 
     show_graph(trace_network(ModelConfig(name=model, skip=skip or [])).network, json)
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from amc_mobile.cost.pricer import Pricer
 from amc_mobile.errors import TableError, UnstableError
-from amc_mobile.types import DEVICE_KEY, DeviceInfo, LayerKind, NetworkGraph, Policy
+from amc_mobile.measurements import DEVICE_KEY, DeviceInfo
+from amc_mobile.types import LayerKind, NetworkGraph, Policy
 
 _OPTIONS = ("precision", "threads", "batch")  # parts of the key that are options of the command line
 

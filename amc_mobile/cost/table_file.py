@@ -18,8 +18,8 @@ import pandas as pd
 
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, TableRow, Validation
 from amc_mobile.errors import TableError
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.runs import plain, write_bytes, write_text
-from amc_mobile.types import DeviceInfo
 
 SCHEMA = 2
 _COLUMNS = {

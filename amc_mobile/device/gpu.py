@@ -31,7 +31,8 @@ from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
 from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Action, TorchRunner
 from amc_mobile.errors import DeviceError, GraphError, first_line
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, TimingJob, TimingProtocol
+from amc_mobile.types import Precision
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _FRACTIONAL = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -30,7 +30,8 @@ from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
 from amc_mobile.device.rounds import Record, most_time_s, timed
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, Precision, Start, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, Start, TimingJob, TimingProtocol
+from amc_mobile.types import Precision
 
 _SILENT = 4  # log severity: fatal errors only
 _LEVELS = {

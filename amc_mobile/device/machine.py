@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.types import Conditions
+from amc_mobile.measurements import Conditions
 
 _CPUS = Path("/sys/devices/system/cpu")
 _LOAD_WINDOW_S = 0.05

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import onnx
 
 from amc_mobile.errors import DeviceError, first_line
-from amc_mobile.types import NodeTime
+from amc_mobile.measurements import NodeTime
 
 _EVENT_SUFFIX = "_kernel_time"
 _BLOCKED_SUFFIX = "_nchwc"

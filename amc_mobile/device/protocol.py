@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, TimingJob, TimingProtocol
 
 Progress = Callable[[int, int, str], None]  # (done, total, what): for a progress line with an estimate
 

@@ -13,7 +13,7 @@ import numpy as np
 from amc_mobile.device.machine import LoadMeter
 from amc_mobile.device.protocol import ModelsFailed, Progress
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 
 _FEWEST = 15  # runs that a slow network has in any case
 _LONG = 2.0  # times the least time: runs that take longer are fewer

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from amc_mobile.device.protocol import Device, Progress
-from amc_mobile.types import Conditions, DeviceInfo, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, TimingJob, TimingProtocol
 
 STEADY = 0.03  # the noise that a measurement may have: a table is to stay within 3 % of the clock
 _BUSY_CORES = 0.3

@@ -20,7 +20,8 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Precision, TimingJob, TimingProtocol
+from amc_mobile.measurements import TimingJob, TimingProtocol
+from amc_mobile.types import Precision
 
 _END_TIMEOUT_S = 10.0
 

@@ -16,7 +16,8 @@ from amc_mobile.models.detectors import Detection as Found
 from amc_mobile.models.detectors import Detector
 from amc_mobile.models.evaluation import Judges
 from amc_mobile.models.task import Answers
-from amc_mobile.types import Race, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Score
 
 _EXTREME = 1e4  # stands for infinite answers, so that a broken network scores badly instead of breaking the search
 _BATCH = 32  # images whose answers are decoded or compared at once

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torchvision
 from torch import nn
 
-from amc_mobile.config import DETECTORS
 from amc_mobile.models.detectors import adopt
 from amc_mobile.models.small_detector import ssdlite_mobilenet_v3_small
+from amc_mobile.sections.model import DETECTORS
 
 _SMALL = "ssdlite_mobilenet_v3_small"
 _COCO = 90  # the largest number of a class in COCO, which torchvision's published detectors answer

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from amc_mobile.errors import GraphError, first_line
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.models.outcomes import Judge
-from amc_mobile.types import Race, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Score
 
 _BATCH_BYTES = 5 * 2**19  # of images that run at once: 4 of 224 x 224. Larger batches do not fit the cache,
 _LARGEST_BATCH = 32  # smaller ones do not pay for the calls

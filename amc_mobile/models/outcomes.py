@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from amc_mobile.types import Race, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Score
 
 _SUBSETS, _FIRST = 32, 4  # a race is looked at after every 32nd of the images, from 4/32 on
 _FAIR = 4  # every fourth visit

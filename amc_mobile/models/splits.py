@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_mobile.config import DataConfig, TransferDataConfig
 from amc_mobile.errors import DataError
 from amc_mobile.models.data import ImageSet, by_ids, open_data
 from amc_mobile.models.preprocessing import Preprocessing
+from amc_mobile.sections.data import DataConfig, TransferDataConfig
 
 _TEST_SHARE = 4  # a fourth of the images, where nothing else says how many are for testing
 

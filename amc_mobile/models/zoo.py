@@ -14,7 +14,6 @@ import torch
 import torchvision
 from torch import nn
 
-from amc_mobile.config import ModelConfig
 from amc_mobile.errors import ConfigError
 from amc_mobile.models.cifar_resnet import CifarResNet
 from amc_mobile.models.detector_names import detector_names, detector_recipe
@@ -25,6 +24,7 @@ from amc_mobile.models.preprocessing import Preprocessing
 from amc_mobile.models.user_network import build_user_network, preprocessing_of, probe
 from amc_mobile.models.vgg_small import VggSmall
 from amc_mobile.models.weights import load_weights
+from amc_mobile.sections.model import ModelConfig
 from amc_mobile.types import TaskName
 
 _IMAGENET = Preprocessing(resize=256, crop=224)

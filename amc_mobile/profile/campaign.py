@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_mobile.device.stability import noise_floor
+from amc_mobile.measurements import Conditions
 from amc_mobile.profile.mapping import RowKey
-from amc_mobile.types import Conditions, Policy
+from amc_mobile.types import Policy
 
 SENTINEL = "full"
 CHUNK = 4  # networks between two readings of the sentinel

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from amc_mobile.errors import RunFolderError
+from amc_mobile.measurements import Conditions
 from amc_mobile.profile.campaign import Chunk, Sample
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.runs import plain, write_text
-from amc_mobile.types import Conditions
 
 
 class Log:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from amc_mobile.device.protocol import Device, ModelsFailed, Progress
+from amc_mobile.measurements import Comparison, Measurement, TimingJob, TimingProtocol
 from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.layer_times import layer_times
 from amc_mobile.profile.variants import Variants
-from amc_mobile.types import Comparison, Measurement, TimingJob, TimingProtocol
 
 _NEEDED = ("original", "pruned")
 

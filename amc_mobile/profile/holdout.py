@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, Validation
 from amc_mobile.device.protocol import Device, Progress
+from amc_mobile.measurements import TimingProtocol
 from amc_mobile.profile.campaign import SENTINEL, ChunkState, Plan, summarise
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.fit import errors_of, judge
 from amc_mobile.profile.measuring import Watch, measure
 from amc_mobile.profile.predict import macs_line, original_us, predict_us
 from amc_mobile.profile.variants import Variants
-from amc_mobile.types import Policy, TimingProtocol
+from amc_mobile.sections.profile import ProfileConfig
+from amc_mobile.types import Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
+from amc_mobile.measurements import LayerTime, Measurement
 from amc_mobile.profile.variants import Variants
-from amc_mobile.types import LayerTime, Measurement
 
 
 def layer_times(variants: Variants, original: Measurement, pruned: Measurement) -> tuple[LayerTime, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from amc_mobile.types import NetworkGraph, NodeTime
+from amc_mobile.measurements import NodeTime
+from amc_mobile.types import NetworkGraph
 
 _COMPUTES = ("Conv", "Gemm", "MatMul")  # also as part of the name of a fused operator
 

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from amc_mobile.device.protocol import Device, Progress
+from amc_mobile.measurements import Measurement, TimingJob, TimingProtocol
 from amc_mobile.profile.campaign import CHUNK, SENTINEL, Chunk, Plan, Sample
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.layers import LayerKey, layer_keys, layer_models
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.profile.variants import Variants
-from amc_mobile.types import Measurement, TimingJob, TimingProtocol
 
 _ALONE = TimingProtocol(rounds=1, warmups=2, runs=7, min_time_s=0.0, cold=True)  # of a single layer
 

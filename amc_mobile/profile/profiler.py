@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.errors import DeviceError
 from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.measurements import DeviceInfo, TimingProtocol
 from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, summarise
 from amc_mobile.profile.campaign_log import Log, chunk_as_plain
 from amc_mobile.profile.carriers import draw, smallest
@@ -29,7 +29,8 @@ from amc_mobile.profile.predict import original_us
 from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain
-from amc_mobile.types import DeviceInfo, NetworkGraph, Policy, TimingProtocol
+from amc_mobile.sections.profile import ProfileConfig
+from amc_mobile.types import NetworkGraph, Policy
 
 
 def profile(

@@ -13,8 +13,9 @@ from amc_mobile.export.calibrate import activation_ranges
 from amc_mobile.export.quantise import float_names, quantise
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.traced import TracedGraph, first_channels
+from amc_mobile.measurements import DeviceInfo, NodeTime
 from amc_mobile.profile.mapping import NodeMap, RowKey
-from amc_mobile.types import DeviceInfo, NodeTime, Policy
+from amc_mobile.types import Policy
 
 _IMAGES = 2  # of noise, that give the int8 graphs some ranges: these do not change the time
 

@@ -7,14 +7,16 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from amc_mobile.config import BUDGET_METRICS, RunConfig
+from amc_mobile.config import RunConfig
 from amc_mobile.errors import RunFolderError
+from amc_mobile.measurements import DEVICE_KEY, DeviceInfo
 from amc_mobile.report import wording as say
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint
 from amc_mobile.report.devices import DeviceFacts, NetworkSpeed, device_facts
 from amc_mobile.report.sources import Accuracy, Sources, Tested, read_sources
 from amc_mobile.runs import RunFolder
-from amc_mobile.types import ACCURACIES, DEVICE_KEY, AccuracyName, DeviceInfo, Precision
+from amc_mobile.sections.budget import BUDGET_METRICS
+from amc_mobile.types import ACCURACIES, AccuracyName, Precision
 
 _AMC = ("auto", "ddpg", "ddpg-warm", "sb3-ddpg", "sb3-td3")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from amc_mobile.measurements import Comparison, Conditions, DeviceInfo
 from amc_mobile.report.sources import Sources
-from amc_mobile.types import Comparison, Conditions, DeviceInfo
 
 Rows = tuple[tuple[str, str], ...]
 

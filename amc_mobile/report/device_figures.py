@@ -9,12 +9,12 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from amc_mobile.measurements import Conditions, LayerTime
 from amc_mobile.report import drawing as ink
 from amc_mobile.report import wording as say
 from amc_mobile.report.devices import DeviceFacts, NetworkSpeed
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, panels, to_svg
 from amc_mobile.report.outcome import RoundTimes
-from amc_mobile.types import Conditions, LayerTime
 
 _MOST_LAYERS = 100  # more would be a column of a yard; the table lists all
 _LAYER_PX = 13.5

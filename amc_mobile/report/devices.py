@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amc_mobile.measurements import Comparison, Conditions, DeviceInfo, LayerTime, Measurement
 from amc_mobile.profile.interval import median_interval
 from amc_mobile.report.conditions import Rows, comparison_rows, device_rows
 from amc_mobile.report.outcome import RoundTimes, round_times
 from amc_mobile.report.sources import Sources
-from amc_mobile.types import Comparison, Conditions, DeviceInfo, LayerTime, Measurement
 
 
 @dataclass(frozen=True, slots=True)

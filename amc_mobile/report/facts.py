@@ -5,32 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import Validation
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.report import verdict
 from amc_mobile.report import wording as say
 from amc_mobile.report.conditions import Rows, conditions
 from amc_mobile.report.contest import contest, guarantee
 from amc_mobile.report.devices import DeviceFacts, device_facts
 from amc_mobile.report.examples import Examples
-from amc_mobile.report.outcome import (
-    AccuracyFacts,
-    BudgetFacts,
-    SizeFacts,
-    SpeedFacts,
-    accuracy_facts,
-    budget_facts,
-    size_facts,
-    speed_facts,
-)
+from amc_mobile.report.limits import BudgetFacts, budget_facts
+from amc_mobile.report.outcome import AccuracyFacts, SizeFacts, SpeedFacts, accuracy_facts, size_facts, speed_facts
 from amc_mobile.report.reasons import ReasonRow, reason_rows
 from amc_mobile.report.searching import SearchFacts, search_facts
 from amc_mobile.report.settled import Settled, sentences
 from amc_mobile.report.sources import Sources, read_sources
 from amc_mobile.report.structure import StructureFacts, structure_facts
 from amc_mobile.runs import RunFolder
+from amc_mobile.sections.profile import ProfileConfig
 from amc_mobile.train.history import History
-from amc_mobile.types import ACCURACIES, DeviceInfo
+from amc_mobile.types import ACCURACIES
 
 
 @dataclass(frozen=True, slots=True)

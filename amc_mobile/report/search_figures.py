@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from amc_mobile.report import drawing as ink
 from amc_mobile.report import wording as say
 from amc_mobile.report.drawing import LegendEntry, Picture, canvas, to_svg
-from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts
+from amc_mobile.report.limits import BudgetFacts
+from amc_mobile.report.outcome import AccuracyFacts
 from amc_mobile.report.searching import AgentRow, SearchFacts, TrialPoint
 from amc_mobile.types import ACCURACIES, Metric
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from amc_mobile.report.sources import Sources
 from amc_mobile.search.front import front
 from amc_mobile.search.goal import WithinBudget, WithinLoss
-from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Cost, Metric, TaskName, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import ACCURACIES, AccuracyName, Budget, Cost, Metric, TaskName
 
 Merit = Callable[[Trial], tuple[float, ...]]
 OPPONENT = "opponent"  # the phase of trials that are not episodes of the agent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from amc_mobile.measurements import TableCheck
 from amc_mobile.report import wording as say
-from amc_mobile.types import TableCheck
 
 
 @dataclass(frozen=True, slots=True)

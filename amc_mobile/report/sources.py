@@ -13,12 +13,14 @@ from amc_mobile import config as settings
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.measurements import Comparison
 from amc_mobile.report.examples import Examples
 from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
 from amc_mobile.train.history import History
-from amc_mobile.types import AccuracyName, Comparison, NetworkGraph, Precision, RangeMethod, SearchResult, Trial
+from amc_mobile.trials import SearchResult, Trial
+from amc_mobile.types import AccuracyName, NetworkGraph, Precision, RangeMethod
 
 T = TypeVar("T")
 

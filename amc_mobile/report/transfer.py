@@ -13,7 +13,7 @@ from amc_mobile.report import wording as say
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock
 from amc_mobile.report.drawing import Picture
 from amc_mobile.runs import read_json, write_text
-from amc_mobile.types import Contender, Gap, TransferResult
+from amc_mobile.transfers import Contender, Gap, TransferResult
 
 _HERE = Path(__file__).parent
 _SCHEMA = 1

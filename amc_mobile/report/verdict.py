@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.report import wording as say
 from amc_mobile.report.devices import DeviceFacts
-from amc_mobile.report.outcome import AccuracyFacts, BudgetFacts, SpeedFacts
+from amc_mobile.report.limits import BudgetFacts
+from amc_mobile.report.outcome import AccuracyFacts, SpeedFacts
 from amc_mobile.report.searching import SearchFacts
-from amc_mobile.types import DeviceInfo
 
 
 def verdict(

@@ -13,7 +13,7 @@ import numpy as np
 from amc_mobile.search import local
 from amc_mobile.search.agents import Agent
 from amc_mobile.search.problem import Problem
-from amc_mobile.types import Trial
+from amc_mobile.trials import Trial
 
 _FORMER = 12  # of the best trials
 _CHANGES = 0.1  # random changes, as a share of the first search's trials, and at least

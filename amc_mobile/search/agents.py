@@ -15,14 +15,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.search import guided, local, opponents, sb3, sensitivity
 from amc_mobile.search.budget import Walls
 from amc_mobile.search.episodes import Player
 from amc_mobile.search.netadapt import netadapt
 from amc_mobile.search.opponents import Maker
 from amc_mobile.search.problem import Problem
-from amc_mobile.types import Trial
+from amc_mobile.sections.search import AgentName, SearchConfig
+from amc_mobile.trials import Trial
 
 Agent = Callable[[Problem], None]
 

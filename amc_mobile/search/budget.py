@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from amc_mobile.config import BUDGET_METRICS, SearchConfig
 from amc_mobile.cost.price import CostFunction, cost_function, joint_cost
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import level_grid, width_grid
 from amc_mobile.errors import BudgetError
+from amc_mobile.sections.budget import BUDGET_METRICS
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget, Metric, NetworkGraph, Policy
 
 Widths = tuple[int, ...]

@@ -28,7 +28,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amc_mobile.config import SearchConfig
+from amc_mobile.sections.search import SearchConfig
 
 
 class Actor(nn.Module):

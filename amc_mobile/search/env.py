@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.state import State, States
-from amc_mobile.types import Trial
+from amc_mobile.trials import Trial
 
 Judge = Callable[[Widths], Trial]  # evaluates a finished policy
 

@@ -19,7 +19,7 @@ from amc_mobile.search.ddpg import DDPG
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.problem import Problem
 from amc_mobile.search.state import State, States
-from amc_mobile.types import Phase, Trial
+from amc_mobile.trials import Phase, Trial
 
 AGENT = "ddpg"
 

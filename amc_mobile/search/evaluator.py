@@ -12,7 +12,8 @@ from typing import Protocol
 import onnx
 
 from amc_mobile.models.evaluation import Answered
-from amc_mobile.types import Policy, Race, RewardName, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Policy, RewardName, Score
 
 
 class PolicyEvaluator(Protocol):

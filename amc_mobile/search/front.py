@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amc_mobile.search.rewards import REWARDS
-from amc_mobile.types import Cost, RewardName, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Cost, RewardName
 
 SCHEMA = 1
 ELSEWHERE = "latency_us@"  # before the name of a further device

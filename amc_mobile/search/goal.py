@@ -16,7 +16,8 @@ from amc_mobile.cost.price import CostFunction
 from amc_mobile.search.budget import Walls
 from amc_mobile.search.journal import Kept
 from amc_mobile.search.rewards import REWARDS
-from amc_mobile.types import RewardName, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import RewardName, Score
 
 _SHRINK = 0.96  # of the cost of the best network: where the next one is looked for, accuracy-guaranteed
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.search.knapsack import Losses, least_loss
 from amc_mobile.search.problem import Problem
-from amc_mobile.types import Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Score
 
 AGENT = "guided"
 

@@ -22,7 +22,8 @@ from amc_mobile.runs import (
     write_bytes,
     write_json,
 )
-from amc_mobile.types import Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Score
 
 SCHEMA = 2
 

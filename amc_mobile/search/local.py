@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.ddpg import truncated_normal
 from amc_mobile.search.problem import Problem
-from amc_mobile.types import Trial
+from amc_mobile.sections.search import SearchConfig
+from amc_mobile.trials import Trial
 
 AGENT = "local"
 

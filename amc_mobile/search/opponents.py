@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from amc_mobile.config import AgentName
 from amc_mobile.search.budget import Walls, Widths, replaced
 from amc_mobile.search.knapsack import least_loss, loss_of
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.state import touched_layers
+from amc_mobile.sections.search import AgentName
 
 Maker = Callable[[Walls], Widths]  # a policy on the budget of these walls
 

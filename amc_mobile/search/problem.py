@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.price import price
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Progress
@@ -22,7 +21,9 @@ from amc_mobile.search.goal import Goal
 from amc_mobile.search.journal import Journal, Kept
 from amc_mobile.search.sensitivity import Curve, measure
 from amc_mobile.search.state import States
-from amc_mobile.types import Phase, Policy, Score, Trial
+from amc_mobile.sections.search import SearchConfig
+from amc_mobile.trials import Phase, Trial
+from amc_mobile.types import Policy, Score
 
 
 class Exhausted(Exception):

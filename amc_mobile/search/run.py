@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.price import cost_function
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.device.protocol import Progress
@@ -26,7 +25,9 @@ from amc_mobile.search.evaluator import PolicyEvaluator
 from amc_mobile.search.goal import WithinBudget, WithinLoss
 from amc_mobile.search.journal import Journal
 from amc_mobile.search.problem import Exhausted, Problem
-from amc_mobile.types import Budget, NetworkGraph, SearchResult, Trial
+from amc_mobile.sections.search import SearchConfig
+from amc_mobile.trials import SearchResult, Trial
+from amc_mobile.types import Budget, NetworkGraph
 
 
 def search(

@@ -11,7 +11,7 @@ from amc_mobile.errors import ConfigError
 from amc_mobile.search.budget import Widths
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.problem import Problem
-from amc_mobile.types import Trial
+from amc_mobile.trials import Trial
 
 
 def ddpg(problem: Problem) -> None:

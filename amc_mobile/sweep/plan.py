@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from amc_mobile.config import AgentName, BudgetConfig
 from amc_mobile.runs import file_name
+from amc_mobile.sections.budget import BudgetConfig
+from amc_mobile.sections.search import AgentName
 from amc_mobile.sweep.settings import SweepConfig, budget_name
 
 Step = Literal["original", "table", "search", "settle", "cut", "bench"]

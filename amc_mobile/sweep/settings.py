@@ -16,8 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from amc_mobile.config import AgentName, BudgetConfig, RunConfig, describe, read_toml
+from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError
+from amc_mobile.sections.budget import BudgetConfig
+from amc_mobile.sections.search import AgentName
+from amc_mobile.toml_files import describe, read_toml
 
 
 class SweepConfig(BaseModel):

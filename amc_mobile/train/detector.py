@@ -18,12 +18,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from amc_mobile.config import FinetuneConfig, TrainConfig
 from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.models.average_precision import Target, targets
 from amc_mobile.models.objects import Objects
 from amc_mobile.runs import write_json
+from amc_mobile.sections.finetune import FinetuneConfig
+from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train import batch_norm, resuming, schedule
 from amc_mobile.train.augment import Changes, augmented, draw
 from amc_mobile.train.average import WeightAverage

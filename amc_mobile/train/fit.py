@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from amc_mobile.config import FinetuneConfig
 from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.runs import write_json
+from amc_mobile.sections.finetune import FinetuneConfig
 from amc_mobile.train import batch_norm, resuming
 from amc_mobile.train.augment import augmented, draw
 from amc_mobile.train.batches import ImageSource, InMemory, in_order, shuffled

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from amc_mobile.config import FinetuneConfig, TrainConfig
+from amc_mobile.sections.finetune import FinetuneConfig
+from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train import batch_norm, schedule
 from amc_mobile.train.average import WeightAverage
 from amc_mobile.train.losses import imitation

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import Conditions
+from amc_mobile.measurements import Conditions
 from android_bench.adb import ShellResult
 from android_bench.phone import Core, State, celsius, feel, identify
 from android_bench.readiness import Readiness, obstacles

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from amc_mobile.device.rounds import in_rounds
-from amc_mobile.types import Conditions, NodeTime, Start, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, NodeTime, Start, TimingJob, TimingProtocol
 from android_bench.schedule import Reading, Schedule, Visit
 
 JOBS = [TimingJob("a", b"a"), TimingJob("b", b"b", profile=True), TimingJob("c", b"c")]

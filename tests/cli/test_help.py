@@ -11,7 +11,9 @@ import pytest
 import typer
 
 from amc_mobile.cli import main
-from amc_mobile.config import AgentName, FinetuneConfig, PruneConfig, SearchConfig
+from amc_mobile.sections.finetune import FinetuneConfig
+from amc_mobile.sections.prune import PruneConfig
+from amc_mobile.sections.search import AgentName, SearchConfig
 
 
 def _choices(section, setting):

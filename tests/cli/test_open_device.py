@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from amc_mobile.cli.open_device import check_device, check_device_name, open_device
-from amc_mobile.config import DeviceConfig
 from amc_mobile.device import gpu
 from amc_mobile.errors import DeviceError
+from amc_mobile.sections.device import DeviceConfig
 
 
 @pytest.mark.parametrize("name", ["host", "cuda", "cuda:0", "cuda:12"])
@@ -52,7 +52,8 @@ def test_a_gpu_is_opened_as_configured(monkeypatch: pytest.MonkeyPatch):
 
 def test_names_are_checked_without_torch():
     code = (
-        "import sys; from amc_mobile.cli.open_device import check_device; from amc_mobile.config import DeviceConfig; "
+        "import sys; from amc_mobile.cli.open_device import check_device; "
+        "from amc_mobile.sections.device import DeviceConfig; "
         "check_device(DeviceConfig(name='cuda', precision='fp16')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

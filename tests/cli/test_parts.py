@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from amc_mobile.cli.console import PlainProgress
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
-from amc_mobile.cli.pipeline import stages
 from amc_mobile.cli.settings import differences, flat, identity, override, with_data_folder
 from amc_mobile.cli.stage import fingerprints
-from amc_mobile.config import BudgetConfig, DataConfig, ModelConfig, RunConfig
+from amc_mobile.cli.stage_list import stages
+from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError, RunFolderError
+from amc_mobile.sections.budget import BudgetConfig
+from amc_mobile.sections.data import DataConfig
+from amc_mobile.sections.model import ModelConfig
 
 
 class Clock:

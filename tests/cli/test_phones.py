@@ -12,9 +12,10 @@ from amc_mobile.cli import phones
 from amc_mobile.cli.many import each
 from amc_mobile.cli.open_device import check_device, open_device
 from amc_mobile.cli.settings import override
-from amc_mobile.config import DeviceConfig, RunConfig
+from amc_mobile.config import RunConfig
 from amc_mobile.errors import ConfigError, DeviceError
 from amc_mobile.runs import read_json
+from amc_mobile.sections.device import DeviceConfig
 from android_bench.adb import Address
 from android_bench.discover import Found
 from tests.fakes.adbd import FakeAdbd, pixel

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from amc_mobile.config import RunConfig, TrainConfig
+from amc_mobile.config import RunConfig
+from amc_mobile.sections.train import TrainConfig
 
 SMALL = """
 [train]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, TableRow, Validation
 from amc_mobile.cost.widths import level_grid, width_grid
 from amc_mobile.errors import TableError, UnstableError
-from amc_mobile.types import ChannelGroup, DeviceInfo, Layer, NetworkGraph, Policy, Span
+from amc_mobile.measurements import DeviceInfo
+from amc_mobile.types import ChannelGroup, Layer, NetworkGraph, Policy, Span
 
 DEVICE = DeviceInfo("host", "A processor", "Linux", "onnxruntime 1.0", "CPUExecutionProvider", "fp32", 1, "all")
 VALIDATION = Validation(18, 0.012, 0.04, -0.001, 0.95, 1.0, 0.008, 0.07, (CarrierPoint(100.0, 101.5),))

@@ -15,15 +15,16 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from amc_mobile.config import DeviceConfig, ProfileConfig
 from amc_mobile.device import gpu, machine, torch_runner
 from amc_mobile.device.gpu import TorchDevice, describe
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device
 from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Happening, TorchRunner, settled
 from amc_mobile.errors import DeviceError, GraphError
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from amc_mobile.profile.profiler import profile
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.sections.device import DeviceConfig
+from amc_mobile.sections.profile import ProfileConfig
 from tests.graph.builders import Builder, run
 from tests.models.test_torch_evaluation import CASES, graph_of
 from tests.profile.networks import concatenated_network, residual_network

@@ -11,7 +11,7 @@ from amc_mobile.device import host, machine
 from amc_mobile.device.host import HostDevice, describe
 from amc_mobile.device.protocol import ModelsFailed
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from tests.graph.builders import Builder
 
 QUICK = TimingProtocol(rounds=3, warmups=2, runs=4, min_time_s=0.0, profile_warmups=1, profile_runs=3)

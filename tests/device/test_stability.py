@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from amc_mobile.device.stability import examine, noise_floor, reasons
-from amc_mobile.types import Conditions
+from amc_mobile.measurements import Conditions
 from tests.fakes.analytic import AnalyticDevice
 
 CALM = Conditions("2025-01-01T00:00:00+00:00", load=0.0, clock_khz=(2_000_000, 3_000_000), governor="performance")

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from amc_mobile.device.protocol import Progress
-from amc_mobile.types import Conditions, DeviceInfo, Measurement, NodeTime, TimingJob, TimingProtocol
+from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, TimingJob, TimingProtocol
 
 BLOCK = 16
 BASE_US = 4.0

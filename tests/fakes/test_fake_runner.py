@@ -10,7 +10,7 @@ import pytest
 
 from amc_mobile.device.protocol import ModelsFailed
 from amc_mobile.errors import DeviceError
-from amc_mobile.types import TimingJob, TimingProtocol
+from amc_mobile.measurements import TimingJob, TimingProtocol
 from android_bench.adb import Adb, Address
 from android_bench.device import AndroidDevice, PhoneSettings
 from tests.fakes.adbd import FakeAdbd

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amc_mobile.config import DataConfig
 from amc_mobile.errors import DataError
 from amc_mobile.models.data import by_ids, check_labels, open_data
 from amc_mobile.models.objects import Objects
 from amc_mobile.models.preprocessing import Preprocessing
 from amc_mobile.models.splits import make_splits
+from amc_mobile.sections.data import DataConfig
 
 SQUARE = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3, stretch=True)
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from amc_mobile.errors import GraphError
 from amc_mobile.models.evaluation import OnnxEvaluator
-from amc_mobile.types import Race
+from amc_mobile.trials import Race
 
 CLASSES = 7
 

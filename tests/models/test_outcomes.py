@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from amc_mobile.models.outcomes import Judge, Outcomes
 from amc_mobile.search.rewards import REWARDS
-from amc_mobile.types import Race, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Score
 
 CLASSES = 7
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.config import DataConfig, TransferDataConfig
 from amc_mobile.errors import DataError
 from amc_mobile.models.splits import make_splits, train_and_test
 from amc_mobile.models.zoo import find
+from amc_mobile.sections.data import DataConfig, TransferDataConfig
 
 PARTS = ("train", "search", "calibration", "test")
 

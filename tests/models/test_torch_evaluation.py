@@ -17,7 +17,8 @@ from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
 from amc_mobile.models.evaluation import OnnxEvaluator, open_evaluator
 from amc_mobile.models.torch_evaluation import TorchEvaluator
-from amc_mobile.types import Policy, Race
+from amc_mobile.trials import Race
+from amc_mobile.types import Policy
 
 SMALL = [
     ("digits", (1, 32, 32)),

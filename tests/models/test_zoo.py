@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from amc_mobile.config import ModelConfig
 from amc_mobile.errors import ConfigError
 from amc_mobile.models.cifar_resnet import OptionAShortcut
 from amc_mobile.models.zoo import find, load_module, names, preprocessing_for
+from amc_mobile.sections.model import ModelConfig
 
 
 def parameters(module):

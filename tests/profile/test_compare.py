@@ -12,12 +12,12 @@ from amc_mobile.device.host import HostDevice
 from amc_mobile.device.protocol import ModelsFailed
 from amc_mobile.errors import DeviceError
 from amc_mobile.graph.traced import first_channels
+from amc_mobile.measurements import Comparison, TimingProtocol
 from amc_mobile.profile.carriers import smallest
 from amc_mobile.profile.compare import compare
 from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import plain
-from amc_mobile.types import Comparison, TimingProtocol
 from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import TableError
 from amc_mobile.profile.carriers import draw
 from amc_mobile.profile.holdout import hold_out
 from amc_mobile.profile.profiler import extend, profile
 from amc_mobile.profile.variants import Variants
+from amc_mobile.sections.profile import ProfileConfig
 from tests.fakes import analytic
 from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network

@@ -5,9 +5,9 @@ import pytest
 
 from amc_mobile.device.host import HostDevice
 from amc_mobile.graph.trace import trace
+from amc_mobile.measurements import NodeTime, TimingJob, TimingProtocol
 from amc_mobile.profile.mapping import NodeMap, RowKey
 from amc_mobile.profile.variants import Variants
-from amc_mobile.types import NodeTime, TimingJob, TimingProtocol
 from tests.profile.networks import concatenated_network, projected_network, residual_network
 
 QUICK = TimingProtocol(rounds=2, warmups=1, runs=2, min_time_s=0.0, profile_warmups=1, profile_runs=3)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.export.to_onnx import export
 from amc_mobile.graph.trace import trace
@@ -19,6 +18,7 @@ from amc_mobile.profile.observed import observe
 from amc_mobile.profile.predict import original_us, predict_us
 from amc_mobile.search.budget import build_walls
 from amc_mobile.search.opponents import uniform
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget
 
 FOLDER = Path(__file__).parents[2] / "latency_tables" / "pixel-1"

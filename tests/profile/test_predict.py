@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.profile.carriers import draw
 from amc_mobile.profile.predict import predict_us
 from amc_mobile.profile.profiler import profile
+from amc_mobile.sections.profile import ProfileConfig
 from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network
 from tests.profile.test_profiler import truth_us

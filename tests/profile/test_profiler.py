@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amc_mobile.config import ProfileConfig
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.device.host import HostDevice
@@ -17,6 +16,7 @@ from amc_mobile.graph.traced import first_channels
 from amc_mobile.profile.carriers import draw
 from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.profiler import profile
+from amc_mobile.sections.profile import ProfileConfig
 from tests.fakes.analytic import OVERHEAD_US, AnalyticDevice
 from tests.graph.builders import Builder
 from tests.profile.networks import concatenated_network, projected_network, pyramid_network, residual_network

@@ -10,27 +10,12 @@ import numpy as np
 
 from amc_mobile.config import RunConfig, dump
 from amc_mobile.cost import formulas
+from amc_mobile.measurements import Comparison, Conditions, DeviceInfo, LayerTime, Measurement, Start
 from amc_mobile.runs import RunFolder, append_trial, plain, write_json, write_text
 from amc_mobile.search.sensitivity import Curve
 from amc_mobile.search.why import Reasons, explain
-from amc_mobile.types import (
-    Budget,
-    ChannelGroup,
-    Comparison,
-    Conditions,
-    Cost,
-    DeviceInfo,
-    Layer,
-    LayerTime,
-    Measurement,
-    NetworkGraph,
-    Score,
-    SearchResult,
-    Span,
-    Start,
-    Trial,
-    WeightTensor,
-)
+from amc_mobile.trials import SearchResult, Trial
+from amc_mobile.types import Budget, ChannelGroup, Cost, Layer, NetworkGraph, Score, Span, WeightTensor
 
 from .fake_table import fake_table
 

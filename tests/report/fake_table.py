@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, TableRow, Validation
-from amc_mobile.types import DeviceInfo, Layer, NetworkGraph
+from amc_mobile.measurements import DeviceInfo
+from amc_mobile.types import Layer, NetworkGraph
 
 REST_US = 40.0
 

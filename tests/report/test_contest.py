@@ -11,7 +11,8 @@ from amc_mobile.report import search_figures
 from amc_mobile.report.facts import gather
 from amc_mobile.report.write import write_report
 from amc_mobile.runs import keep_trials, read_trials, write_json, write_text
-from amc_mobile.types import Budget, SearchResult
+from amc_mobile.trials import SearchResult
+from amc_mobile.types import Budget
 
 
 def rewritten(run, **changes):

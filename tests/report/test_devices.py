@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from amc_mobile.measurements import Conditions
 from amc_mobile.report.devices import fallen_back
 from amc_mobile.report.facts import gather
 from amc_mobile.report.write import summary_lines, write_report
 from amc_mobile.runs import read_json, write_json
-from amc_mobile.types import Conditions
 
 from .fake_run import DEVICE, PHONE, comparison, network
 from .pages import Page

@@ -10,7 +10,8 @@ import pytest
 from amc_mobile.cost import formulas
 from amc_mobile.report.facts import gather
 from amc_mobile.runs import append_trial, read_json, read_trials, write_json
-from amc_mobile.types import Budget, SearchResult
+from amc_mobile.trials import SearchResult
+from amc_mobile.types import Budget
 
 from .fake_run import DEVICE, comparison, network
 

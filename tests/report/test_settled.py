@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from amc_mobile.measurements import TableCheck
 from amc_mobile.report.settled import Settled, sentences
-from amc_mobile.types import TableCheck
 
 
 def check(error: float, **changes) -> TableCheck:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from amc_mobile.errors import RunFolderError
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.report.transfer import (
     read_transfer,
     sentence,
@@ -16,7 +17,7 @@ from amc_mobile.report.transfer import (
     write_transfer_report,
 )
 from amc_mobile.runs import write_json
-from amc_mobile.types import Contender, DeviceInfo, Gap, TransferResult
+from amc_mobile.transfers import Contender, Gap, TransferResult
 from tests.report.pages import Page
 
 DEVICE = DeviceInfo(

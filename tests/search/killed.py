@@ -6,9 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.runs import RunFolder
 from amc_mobile.search.run import search
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import Budget
 
 from .networks import Separable, chain, macs

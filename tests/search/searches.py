@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.runs import RunFolder, read_trials
 from amc_mobile.search.agents import AGENTS
 from amc_mobile.search.budget import Walls
@@ -21,7 +20,9 @@ from amc_mobile.search.journal import Journal
 from amc_mobile.search.problem import Problem
 from amc_mobile.search.rewards import REWARDS
 from amc_mobile.search.run import search
-from amc_mobile.types import Budget, NetworkGraph, Policy, RewardName, Score, SearchResult, Trial
+from amc_mobile.sections.search import AgentName, SearchConfig
+from amc_mobile.trials import SearchResult, Trial
+from amc_mobile.types import Budget, NetworkGraph, Policy, RewardName, Score
 
 from .networks import Separable, chain, macs
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.errors import BudgetError
 from amc_mobile.search.agents import AGENTS
-from amc_mobile.types import SearchResult
+from amc_mobile.sections.search import AgentName, SearchConfig
+from amc_mobile.trials import SearchResult
 
 from .networks import Separable
 from .searches import EVERY_AGENT, WEIGHTS, Counting, Racing, config_of, lines, run, six_groups

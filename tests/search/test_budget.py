@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.cost.price import cost_function, joint_cost, price
 from amc_mobile.cost.table import LatencyTable, TableRow, Validation
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import BudgetError
+from amc_mobile.measurements import DeviceInfo
 from amc_mobile.search.budget import Walls, build_walls, in_words
-from amc_mobile.types import Budget, DeviceInfo, Metric, Moment, NetworkGraph, Policy, Span
+from amc_mobile.sections.search import SearchConfig
+from amc_mobile.types import Budget, Metric, Moment, NetworkGraph, Policy, Span
 
 from .networks import chain, macs, residual
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.search.ddpg import DDPG, Replay, one_thread, truncated_normal
+from amc_mobile.sections.search import SearchConfig
 
 SMALL = SearchConfig(hidden=16, batch_size=8, replay_per_layer=20)
 

@@ -11,7 +11,8 @@ from amc_mobile.search.budget import Walls, Widths
 from amc_mobile.search.env import PruningEnv
 from amc_mobile.search.rewards import REWARDS
 from amc_mobile.search.state import States
-from amc_mobile.types import Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Score
 
 from .networks import Separable, chain, macs
 

@@ -7,7 +7,8 @@ import onnx
 
 from amc_mobile.models.outcomes import Outcomes
 from amc_mobile.search.evaluator import PrunedEvaluator
-from amc_mobile.types import Policy, Race, Score
+from amc_mobile.trials import Race
+from amc_mobile.types import Policy, Score
 
 IMAGES = 64
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_mobile.search.front import exactly_scored, front, prices, staircase
-from amc_mobile.types import Cost, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Cost, Score
 
 small = st.integers(1, 6)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.cost.price import cost_function, price
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import BudgetError
 from amc_mobile.runs import RunFolder, read_json
 from amc_mobile.search.run import search
+from amc_mobile.sections.search import AgentName, SearchConfig
 from amc_mobile.types import Budget, Metric, NetworkGraph, Policy, RewardName, Score
 
 from .networks import Coupled, Separable

@@ -10,7 +10,8 @@ import pytest
 from amc_mobile.errors import RunFolderError
 from amc_mobile.runs import RunFolder, append_trial, read_trials
 from amc_mobile.search.journal import Journal
-from amc_mobile.types import Cost, Score, Trial
+from amc_mobile.trials import Trial
+from amc_mobile.types import Cost, Score
 
 SETTINGS = {"seed": "0", "search.episodes": "400"}
 SCORE = Score(0.5, 0.8, 1.0, 9)

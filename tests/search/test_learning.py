@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amc_mobile.config import SearchConfig
 from amc_mobile.search import opponents
 from amc_mobile.search.budget import Walls
+from amc_mobile.sections.search import SearchConfig
 from amc_mobile.types import NetworkGraph
 
 from .networks import Conv, Separable, macs, network

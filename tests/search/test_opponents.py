@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_mobile.config import AgentName, SearchConfig
 from amc_mobile.cost.price import price
 from amc_mobile.runs import read_json
 from amc_mobile.search import opponents, sensitivity
 from amc_mobile.search.budget import Walls, Widths, build_walls
 from amc_mobile.search.opponents import Maker
 from amc_mobile.search.sensitivity import Curve, sample_widths
+from amc_mobile.sections.search import AgentName, SearchConfig
 from amc_mobile.types import Budget, NetworkGraph, Score
 
 from .networks import Separable, chain, macs, residual

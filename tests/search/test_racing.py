@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from amc_mobile.config import AgentName
 from amc_mobile.search.rewards import REWARDS
+from amc_mobile.sections.search import AgentName
 from amc_mobile.types import Policy, RewardName, Score
 
 from .networks import Coupled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amc_mobile.config import BudgetConfig
+from amc_mobile.sections.budget import BudgetConfig
 from amc_mobile.sweep.board import Board, Ended
 from amc_mobile.sweep.drive import drive
 from amc_mobile.sweep.estimate import left_s

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from amc_mobile.cli import pipeline
 from amc_mobile.cli.settings import override
-from amc_mobile.config import BudgetConfig, RunConfig
+from amc_mobile.cli.stage_list import stages
+from amc_mobile.config import RunConfig
+from amc_mobile.sections.budget import BudgetConfig
 from amc_mobile.sweep.plan import Point, grid, jobs, steps
 from amc_mobile.sweep.settings import SweepConfig
 
@@ -71,6 +72,6 @@ def test_a_device_whose_table_is_there_is_not_measured_for_one():
 
 @pytest.mark.parametrize("changes", [{}, {"budget.macs": 0.5}, {"search.granularity": "weight"}])
 def test_the_jobs_of_a_run_are_all_of_its_stages_in_their_order(changes):
-    stages = [stage.name for stage in pipeline.stages(override(RunConfig(), changes))]
-    done = [stage for those in steps(stages).values() for stage in those]
-    assert done == stages
+    names = [stage.name for stage in stages(override(RunConfig(), changes))]
+    done = [stage for those in steps(names).values() for stage in those]
+    assert done == names

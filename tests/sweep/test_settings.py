@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from amc_mobile.config import BudgetConfig
 from amc_mobile.errors import ConfigError
+from amc_mobile.sections.budget import BudgetConfig
 from amc_mobile.sweep.settings import budget_name, load, with_options
 
 

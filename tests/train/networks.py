@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from amc_mobile.config import FinetuneConfig
+from amc_mobile.sections.finetune import FinetuneConfig
 
 PLAIN = FinetuneConfig(
     epochs=4, learning_rate=0.05, batch_size=8, distillation=0.0, shift=0, ema=0.0, batch_norm="train"

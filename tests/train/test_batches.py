@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from amc_mobile.config import DataConfig
 from amc_mobile.errors import DataError
 from amc_mobile.models.preprocessing import Preprocessing
 from amc_mobile.models.splits import make_splits
+from amc_mobile.sections.data import DataConfig
 from amc_mobile.train.batches import InMemory, Streamed, in_order, shuffled, training_images
 from amc_mobile.train.fit import fit
 from tests.train.networks import PLAIN, same, ten_classes

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from amc_mobile.config import TrainConfig
 from amc_mobile.errors import ConfigError, DataError
 from amc_mobile.models.data import open_data
 from amc_mobile.models.objects import Objects, as_labels
 from amc_mobile.models.zoo import find
 from amc_mobile.runs import read_json
+from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train.augment import Changes
 from amc_mobile.train.batches import InMemory
 from amc_mobile.train.detector import _Run, fit_detector

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from amc_mobile.config import TrainConfig
 from amc_mobile.errors import ConfigError, DataError
+from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train import fit as training
 from amc_mobile.train.average import WeightAverage
 from amc_mobile.train.fit import fit
