@@ -48,6 +48,8 @@ _OPERATORS = (
     "Unsqueeze",
     "Transpose",
 )
+_MOVING = ("Concat", "Split", "Slice", "Gather", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+_ASSEMBLING = "answer/"  # how the names of the nodes begin that assemble the outputs
 _SUFFIXES = ("_QuantizeLinear_Output", "_QuantizeLinear_Input", "_DequantizeLinear_Output", "_QuantizeLinear")
 
 
@@ -72,6 +74,7 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_B
 
     Weights have seven bits: x86 processors without VNNI saturate sums of two products of eight, Arm's do not, and one
     file would answer differently on both (digits: by 0.8 % of the range; with seven bits the same on either).
+    Nodes that only assemble the outputs run in float, so that every head of a network has a scale of its own.
     The model is not changed. Raises: GraphError if ONNX Runtime's quantizer cannot take it.
     """
     copy = onnx.ModelProto()
@@ -86,7 +89,7 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_B
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
             nodes_to_quantize=[],
-            nodes_to_exclude=[],
+            nodes_to_exclude=_name_assembling(copy.graph),
             op_types_to_quantize=list(_OPERATORS),
             extra_options={},
         )
@@ -95,6 +98,21 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_B
         raise GraphError(f"ONNX Runtime cannot quantise this network: {first_line(error)}") from error
     quantised: onnx.ModelProto = quantizer.model.model
     return quantised
+
+
+def _name_assembling(graph: onnx.GraphProto) -> list[str]:
+    """Names the nodes that move data on its way from the last layers to the outputs, and to nowhere else.
+
+    The names are new, as a file's own may be empty or shared.
+    """
+    reads = Counter(name for node in graph.node for name in node.input)  # without those by nodes found so far
+    named = []
+    for node in reversed(graph.node):
+        if node.op_type in _MOVING and not any(reads[name] for name in node.output):
+            reads.subtract(node.input)
+            node.name = _ASSEMBLING + node.output[0]
+            named.append(node.name)
+    return named
 
 
 def with_corrected_biases(

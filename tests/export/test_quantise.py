@@ -41,6 +41,56 @@ def test_answers_stay_near_those_of_the_float_graph():
     assert sum(node.op_type == "QuantizeLinear" for node in small.graph.node) > 5
 
 
+def two_heads(gain: float) -> Builder:
+    """The heads of a detector: two convolutions of one input, the first `gain` times as strong, end in one Concat."""
+    net = Builder(channels=4, size=6)
+    heads = [net.conv("input", name, 4, 8) for name in ("scores", "offsets")]
+    for name in ("scores.weight", "scores.bias"):
+        net.arrays[name] = net.arrays[name] * np.float32(gain)
+    rows = [net.op("Transpose", net.op("Reshape", head, net.ints(1, 8, 36)), perm=[0, 2, 1]) for head in heads]
+    net.op("Concat", *rows, axis=2)
+    return net
+
+
+def test_heads_of_different_ranges_keep_scales_of_their_own():
+    """Within a range that both share, the weaker of two heads would be rounded to a few levels."""
+    net = two_heads(gain=100.0)
+    model = net.build(net.nodes[-1].output[0])
+    inputs = np.random.default_rng(1).standard_normal((3, 4, 6, 6)).astype(np.float32)
+    wanted, found = answers(model, inputs), answers(quantise(model, activation_ranges(model, inputs)), inputs)
+    for head in (slice(0, 8), slice(8, 16)):
+        assert np.abs(found[..., head] - wanted[..., head]).max() < 0.03 * np.ptp(wanted[..., head])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_nodes_that_assemble_the_outputs_are_float(named):
+    net = two_heads(gain=1.0)
+    model = net.build(net.nodes[-1].output[0])
+    for node in model.graph.node:
+        node.name = node.name if named else ""
+    small = quantise(model, activation_ranges(model, np.ones((1, 4, 6, 6), np.float32)))
+    assert float_ops(small) == {"Reshape", "Transpose", "Concat"}
+    assert len([node for node in small.graph.node if node.op_type == "QuantizeLinear"]) == 3  # input and two heads
+    assert [item.name for item in small.graph.output] == [item.name for item in model.graph.output]
+
+
+def test_a_concatenation_that_a_layer_reads_is_int8_though_it_is_an_output_too():
+    net = two_heads(gain=1.0)
+    both = net.nodes[-1].output[0]
+    last = net.op("Flatten", net.op("MatMul", both, net.constant("w", np.ones((16, 3), np.float32))))
+    model = net.build(last)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(both, onnx.TensorProto.FLOAT, None))
+    small = quantise(model, activation_ranges(model, np.ones((1, 4, 6, 6), np.float32)))
+    assert float_ops(small) == {"Flatten"}
+
+
+def float_ops(quantised: onnx.ModelProto) -> set[str]:
+    """The kinds of nodes whose answers are not rounded to int8."""
+    rounded = {node.input[0] for node in quantised.graph.node if node.op_type == "QuantizeLinear"}
+    nodes = [node for node in quantised.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    return {node.op_type for node in nodes if not rounded.intersection(node.output)}
+
+
 def test_ranges_of_the_full_network_serve_its_slices():
     traced = residual_network()
     ranges = activation_ranges(traced.model, images())
