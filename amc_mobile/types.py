@@ -16,6 +16,7 @@ LayerKind = Literal["conv", "depthwise", "linear", "other"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Metric = Literal["latency_us", "macs", "params", "bytes", "memory_bytes"]
 RangeMethod = Literal["minmax", "percentile", "mse"]  # see export/calibrate.py
+RangeChoice = Literal["auto", "minmax", "percentile", "mse"]  # "auto": see export/quantise.py
 TaskName = Literal["classification", "detection"]
 AccuracyName = Literal["top1", "top5", "map", "map50"]
 RewardName = Literal["top1", "top5", "map", "map50", "kl"]  # see search/rewards.py

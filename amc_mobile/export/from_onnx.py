@@ -33,17 +33,18 @@ def difference(one: onnx.ModelProto, other: onnx.ModelProto, images: np.ndarray)
 
     `images` is float32 (N, C, H, W), run one by one. Raises: GraphError if ONNX Runtime cannot run one of the graphs.
     """
-    expected, answered = _answers(one, images), _answers(other, images)
+    expected, answered = answers(one, images), answers(other, images)
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
     return float(np.abs(answered - expected).max()) / scale
 
 
 def answer_shape(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what the graph answers to one blank image (C, H, W). Raises: GraphError if it does not run."""
-    return tuple(_answers(model, np.zeros((1, *shape), np.float32)).shape)
+    return tuple(answers(model, np.zeros((1, *shape), np.float32)).shape)
 
 
-def _answers(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+def answers(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    """The graph's first output for images (N, C, H, W), run one by one. Raises: GraphError if it does not run."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:

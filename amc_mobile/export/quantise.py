@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -20,8 +21,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from amc_mobile.device.protocol import Progress
 from amc_mobile.errors import GraphError, first_line
 from amc_mobile.export.calibrate import Ranges, calibrate
+from amc_mobile.export.from_onnx import answers
 from amc_mobile.graph.prepare import attributes
-from amc_mobile.types import RangeMethod
+from amc_mobile.types import RangeChoice, RangeMethod
 
 WEIGHT_BITS = 7  # see `quantise`
 
@@ -56,14 +58,29 @@ _SUFFIXES = ("_QuantizeLinear_Output", "_QuantizeLinear_Input", "_DequantizeLine
 def in_int8(
     model: onnx.ModelProto,
     images: NDArray[np.float32],
-    method: RangeMethod = "minmax",
+    method: RangeChoice = "minmax",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> onnx.ModelProto:
     """The float graph in int8 as it ships: calibrated on images (N, C, H, W), biases corrected.
 
+    "auto" is the method whose network answers these images most like the float one: with the least squared error.
     Raises: GraphError if it cannot be quantised or does not run.
     """
+    if method != "auto":
+        return _in_int8(model, images, method, threads, progress)
+    wanted = answers(model, images)
+    made = [_in_int8(model, images, each, threads, progress) for each in get_args(RangeMethod)]
+    return min(made, key=lambda found: float(np.square(answers(found, images) - wanted).mean(dtype=np.float64)))
+
+
+def _in_int8(
+    model: onnx.ModelProto,
+    images: NDArray[np.float32],
+    method: RangeMethod,
+    threads: int,
+    progress: Progress | None,
+) -> onnx.ModelProto:
     calibration = calibrate(model, images, method, threads, progress)
     first = quantise(model, calibration.ranges)
     return quantise(with_corrected_biases(model, first, calibration.means), calibration.ranges)

@@ -175,7 +175,12 @@ def _int8_notes(sources: Sources) -> Iterator[str]:
         yield f"There is nothing in int8: {how.failed}."
     if not how.made:
         return
-    chosen = {"minmax": "all that occurred", "percentile": "all but the outermost values", "mse": "least squared error"}
+    chosen = {
+        "auto": "whichever kind answers most like the float network",
+        "minmax": "all that occurred",
+        "percentile": "all but the outermost values",
+        "mse": "least squared error",
+    }
     yield (
         f"int8 is static quantisation: each network’s own ranges on {how.images:,} calibration "
         f"images ({chosen[how.method]}), weights of {how.weight_bits} bits per channel with corrected biases. One "

@@ -20,7 +20,7 @@ from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
 from amc_mobile.train.history import History
 from amc_mobile.trials import SearchResult, Trial
-from amc_mobile.types import AccuracyName, NetworkGraph, Precision, RangeMethod
+from amc_mobile.types import AccuracyName, NetworkGraph, Precision, RangeChoice
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Accuracy:
 class Quantised:
     """int8.json: how the networks were quantised, or why they could not be."""
 
-    method: RangeMethod
+    method: RangeChoice
     images: int
     weight_bits: int
     made: bool = True

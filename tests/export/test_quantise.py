@@ -139,6 +139,20 @@ def test_every_method_gives_a_network_that_answers_nearly_the_same(method):
     assert np.abs(found - wanted).max() < 0.1 * np.ptp(wanted)
 
 
+def test_auto_is_the_method_that_answers_most_like_the_float_network():
+    """One value is a hundred times as large as all others, which does not show behind the last node: it saturates."""
+    net = Builder(channels=1, size=60)
+    model = net.build(net.op("HardSigmoid", net.conv("input", "last", 1, 2, kernel=1)))
+    inputs = np.random.default_rng(0).uniform(0.0, 1.0, (6, 1, 60, 60)).astype(np.float32)
+    inputs[3, 0, 5, 5] = 100.0
+    wanted = answers(model, inputs)
+    made = {method: in_int8(model, inputs, method) for method in get_args(RangeMethod)}
+    errors = {method: np.square(answers(each, inputs) - wanted).mean() for method, each in made.items()}
+    best = min(errors, key=errors.__getitem__)
+    assert best != "minmax"
+    assert in_int8(model, inputs, "auto").SerializeToString() == made[best].SerializeToString()
+
+
 def test_the_same_images_give_the_same_file():
     model, inputs = residual_network().model, images()
     assert in_int8(model, inputs, "mse").SerializeToString() == in_int8(model, inputs, "mse").SerializeToString()
