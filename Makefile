@@ -92,7 +92,7 @@ bench-resnet56: setup need-data ## ResNet-56, CIFAR-10, 50 % MACs (minutes): DAT
 	$(AMC) run configs/resnet56_cifar10.toml --data $(DATA) $(ARGS)
 
 .PHONY: bench-fashion_mnist
-bench-fashion_mnist: setup need-data ## VGG-small, Fashion-MNIST, trained here, 50 % latency (under 15 minutes): DATA=folder
+bench-fashion_mnist: setup need-data ## VGG-small, Fashion-MNIST, trained here, 50 % latency, int8: DATA=folder
 	$(AMC) run configs/fashion_mnist_vgg.toml --data $(DATA) $(ARGS)
 
 .PHONY: need-data

@@ -8,8 +8,7 @@ as the uniform network has, so that it lands near the same latency. All repair a
 and are quantised by calibration images. Then every network, also in int8, is timed on the device, interleaved in one
 session, and tested on the images that no search saw. Beside the JSON stand the picture as .svg and .png.
 
-Runs that are finished are not run again: interrupt it, or add shares, and type the same command. MobileNet-V2 with the
-three shares takes about 25 minutes on two quiet cores.
+Runs that are finished are not run again: interrupt it, or add shares, and type the same command.
 """
 
 from __future__ import annotations
@@ -31,10 +30,11 @@ from amc_mobile.cli.settings import override, with_data_folder
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.price import price
 from amc_mobile.measurements import Measurement, TimingJob, TimingProtocol
+from amc_mobile.models.paired import share_interval
 from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock, against_clock_png
-from amc_mobile.report.comparing import method_of, on_device, share_interval
+from amc_mobile.report.comparing import method_of, on_device
 from amc_mobile.report.drawing import standalone
 from amc_mobile.runs import RunFolder, plain, read_json, write_bytes, write_json, write_text
 from amc_mobile.types import Policy

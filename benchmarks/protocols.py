@@ -27,7 +27,7 @@ from amc_mobile import config as configuration
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session, read_onnx
 from amc_mobile.cli.settings import override, with_data_folder
-from amc_mobile.cost.price import cost_function
+from amc_mobile.cost.price import price
 from amc_mobile.runs import read_json, write_json
 
 HERE = Path(__file__).parent
@@ -77,14 +77,14 @@ def row(what: str, asked: float, changes: dict[str, object], arguments: argparse
     session, search, accuracy = Session(folder, config), read_json(folder.search), read_json(folder.accuracy)
     original, after = right(session, session.original_onnx, read_onnx(folder.model_onnx))
     best = search["best"]
-    whole = original_cost(session)
+    whole = price(session.network, session.network.full())
     return Row(
         what,
         asked,
         arguments.seed,
         config.finetune.epochs,
-        best["cost"]["params"] / whole["params"],
-        best["cost"]["macs"] / whole["macs"],
+        best["cost"]["params"] / whole.params,
+        best["cost"]["macs"] / whole.macs,
         float(original.mean()),
         accuracy["pruned"]["top1"],
         float(after.mean()),
@@ -92,12 +92,6 @@ def row(what: str, asked: float, changes: dict[str, object], arguments: argparse
         best["agent"],
         search["evaluations"],
     )
-
-
-def original_cost(session: Session) -> dict[str, float]:
-    """MACs and parameters of the whole network."""
-    kept = session.network.full().kept
-    return {metric: cost_function(session.network, metric)(kept) for metric in ("macs", "params")}
 
 
 def in_words(rows: list[Row]) -> str:

@@ -20,6 +20,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -33,21 +34,19 @@ from typing import Any
 import numpy as np
 import onnx
 from answers import Difference, Right, difference, right
-from numpy.typing import NDArray
 from provenance import provenance
 
 from amc_mobile import config as configuration
-from amc_mobile.cli.decisions import search_on
+from amc_mobile.cli.decisions import repaired, search_on
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import override, with_data_folder
-from amc_mobile.cost.price import CostFunction, cost_function
+from amc_mobile.cli.training import trained
+from amc_mobile.cost.price import price
 from amc_mobile.device.protocol import Progress
 from amc_mobile.export.weights import folded_weights
-from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.runs import RunFolder, read_json, write_json
-from amc_mobile.train.fit import fit
-from amc_mobile.types import Metric, Policy
+from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "resnet56_cifar10.toml"
@@ -106,12 +105,14 @@ class Bench:
         after = right(self.session, self._finetuned(rule, policy, pruned))[0]
         finetune_s = time.monotonic() - started
         np.savez(self._answers(rule), before=before, after=after)
+        found, all_of_it = (price(self.session.network, each) for each in (policy, whole))
         row = Row(
             self.network,
             self.seed,
             rule,
             policy.kept,
-            *(cost(policy.kept) / cost(whole.kept) for cost in map(self._cost, ("macs", "params"))),
+            found.macs / all_of_it.macs,
+            found.params / all_of_it.params,
             float(before.mean()),
             float(after.mean()),
             difference(self._original, before),
@@ -141,21 +142,10 @@ class Bench:
 
     def _finetuned(self, rule: str, policy: Policy, pruned: onnx.ModelProto) -> onnx.ModelProto:
         """The network after the run's epochs, as a graph."""
-        session, channels = self.session, self.session.pruner.channels(policy)
-        module = slice_module(session.original, session.traced, channels)
-        if rule != ORIGINAL and (weights := session.final_weights(channels)) is not None:
-            assign(module, weights, session.traced)
-        images, labels = self._training
-        fit(
-            module,
-            images,
-            labels,
-            self.config.finetune,
-            seed=self.seed,
-            teacher=session.original,
-            progress=progress(f"{self.folder.root} {rule}"),
-            checkpoint=self._checkpoint(rule),
-        )
+        session, tell = self.session, progress(f"{self.folder.root} {rule}")
+        channels = session.pruner.channels(policy)
+        module = copy.deepcopy(session.original) if rule == ORIGINAL else repaired(session, channels, tell)
+        module = trained(session, module, tell, checkpoint=self._checkpoint(rule))
         return session.traced.slice(channels, folded_weights(module, pruned))
 
     def _answers(self, rule: str) -> Path:
@@ -164,17 +154,9 @@ class Bench:
     def _checkpoint(self, rule: str) -> Path:
         return self.folder.root / f"{rule}.partial"
 
-    def _cost(self, metric: Metric) -> CostFunction:
-        return cost_function(self.session.network, metric)
-
     @cached_property
     def _original(self) -> Right:
         return right(self.session, self.session.original_onnx)[0]
-
-    @cached_property
-    def _training(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        split = self.session.splits.train
-        return split.tensors(self.session.preprocessing), split.labels
 
 
 def summary(benches: Sequence[Bench], rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from amc_mobile.graph.traced import Channels
     from amc_mobile.types import Policy
 
-LABELS: dict[ContenderName, str] = {
-    "pruned": "pruned",
-    "original": "original",
-    "uniform": "uniform pruning",
-    "scratch": "pruned, from random weights",
-}
-
 
 def check_run(config: RunConfig) -> None:
     """Raises: ConfigError for a run whose pruned network is no smaller module that could be trained."""

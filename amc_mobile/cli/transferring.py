@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amc_mobile.cli.console import note, progress_line
-from amc_mobile.cli.contenders import LABELS, channels_of, module_of, sources
+from amc_mobile.cli.contenders import channels_of, module_of, sources
 from amc_mobile.cli.originals import PARITY
 from amc_mobile.cli.settings import flat, identity
 from amc_mobile.errors import GraphError
 from amc_mobile.report import wording as say
+from amc_mobile.report.transfer import LABELS
 from amc_mobile.runs import RunFolder, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:

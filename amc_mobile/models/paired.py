@@ -19,6 +19,20 @@ _TAIL = 0.975
 Right = NDArray[np.bool_]  # (seeds, images): which answers were right
 
 
+def share_interval(share: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `images` independent images (Wilson 1927).
+
+    >>> low, high = share_interval(0.5, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.404, 0.596)
+    """
+    if images == 0:
+        return 0.0, 1.0
+    centre = (share + _Z**2 / (2 * images)) / (1 + _Z**2 / images)
+    half = _Z / (1 + _Z**2 / images) * math.sqrt(share * (1 - share) / images + _Z**2 / (4 * images**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def accuracy_interval(right: Right) -> tuple[float, float]:
     """The 95 % interval of a mean accuracy: over images by Wilson (1927), over seeds by their variance.
 
@@ -27,10 +41,7 @@ def accuracy_interval(right: Right) -> tuple[float, float]:
     """
     images = right.shape[1]
     share = float(right.mean())
-    squared = _Z**2 / images
-    centre = (share + squared / 2) / (1 + squared)
-    half = _Z / (1 + squared) * math.sqrt(share * (1 - share) / images + squared / (4 * images))
-    below, above = (((share - centre + sign * half) / _Z) ** 2 for sign in (1, -1))
+    below, above = (((share - end) / _Z) ** 2 for end in share_interval(share, images))
     seeds = _of_seeds(right.mean(axis=1))
     low, high = (_half(variance, images, seeds, len(right)) for variance in (below, above))
     return max(0.0, share - low), min(1.0, share + high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from amc_mobile.config import RunConfig
 from amc_mobile.errors import RunFolderError
 from amc_mobile.measurements import DEVICE_KEY, DeviceInfo
+from amc_mobile.models.paired import share_interval
 from amc_mobile.report import wording as say
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint
 from amc_mobile.report.devices import DeviceFacts, NetworkSpeed, device_facts
@@ -20,7 +20,6 @@ from amc_mobile.types import ACCURACIES, AccuracyName, Precision
 
 _AMC = ("auto", "ddpg", "ddpg-warm", "sb3-ddpg", "sb3-td3")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +159,6 @@ def method_of(config: RunConfig) -> tuple[str, str]:
     written = getattr(config.budget, next(key for key, value in BUDGET_METRICS.items() if value == metric))
     label = f"{amount.value:.0%}" if amount.relative else str(written)
     return (f"{name} under {say.METRIC_NAMES[metric]}" if name == "AMC" else name), label
-
-
-def share_interval(share: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `images` independent images (Wilson 1927).
-
-    >>> low, high = share_interval(0.5, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.404, 0.596)
-    """
-    if images == 0:
-        return 0.0, 1.0
-    centre = (share + _Z**2 / (2 * images)) / (1 + _Z**2 / images)
-    half = _Z / (1 + _Z**2 / images) * math.sqrt(share * (1 - share) / images + _Z**2 / (4 * images**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def on_device(info: DeviceInfo) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from amc_mobile.errors import RunFolderError
 from amc_mobile.report import wording as say
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock
 from amc_mobile.report.drawing import Picture
+from amc_mobile.report.write import page_environment, style
 from amc_mobile.runs import read_json, write_text
 from amc_mobile.transfers import Contender, Gap, TransferResult
 
-_HERE = Path(__file__).parent
 _SCHEMA = 1
 LABELS = {
     "pruned": "pruned",
@@ -76,18 +75,19 @@ def sentence(found: TransferResult) -> str:
 def write_transfer_report(path: Path) -> Path:
     """Writes report.html beside transfer.json and answers its path. Raises: RunFolderError."""
     found, page = read_transfer(path), path.with_name("report.html")
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), undefined=StrictUndefined, autoescape=True, keep_trailing_newline=True
-    )
-    text = environment.get_template("transfer.html").render(
-        found=found,
-        verdict=sentence(found),
-        heading=HEADING,
-        rows=transfer_rows(found),
-        picture=_picture(found),
-        notes=_notes(found),
-        settings=path.with_name("config.toml").read_text(encoding="utf-8"),
-        css=(_HERE / "style.css").read_text(encoding="utf-8"),
+    text = (
+        page_environment()
+        .get_template("transfer.html")
+        .render(
+            found=found,
+            verdict=sentence(found),
+            heading=HEADING,
+            rows=transfer_rows(found),
+            picture=_picture(found),
+            notes=_notes(found),
+            settings=path.with_name("config.toml").read_text(encoding="utf-8"),
+            css=style(),
+        )
     )
     write_text(page, text)
     return page

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_mobile.models.paired import accuracy_interval, difference_interval
+from amc_mobile.models.paired import accuracy_interval, difference_interval, share_interval
 
 
 @given(st.integers(1, 500), st.integers(1, 4), st.data())
@@ -24,6 +24,11 @@ def test_wilsons_own_numbers():
     """Of 10 tries none: (0, 0.2775); of 263 tries 81: (0.2553, 0.3662), as tabled by Newcombe (1998), table I."""
     assert accuracy_interval(np.zeros((1, 10), bool)) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert accuracy_interval(np.arange(263)[None] < 81) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_an_interval_of_a_share_stays_within_zero_and_one():
+    assert share_interval(1.0, 40)[1] == 1.0 and share_interval(1.0, 40)[0] < 1.0
+    assert share_interval(0.5, 0) == (0.0, 1.0)
 
 
 def trained(generator, seeds, images, gain, luck):

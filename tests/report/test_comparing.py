@@ -9,7 +9,7 @@ import pytest
 from amc_mobile.config import RunConfig, dump
 from amc_mobile.errors import RunFolderError
 from amc_mobile.report.clock_figure import ORIGINAL
-from amc_mobile.report.comparing import compare_runs, method_of, share_interval, table_rows
+from amc_mobile.report.comparing import compare_runs, method_of, table_rows
 from amc_mobile.runs import RunFolder, read_json, write_json, write_text
 
 from .fake_run import DEVICE, comparison, network, write_run
@@ -100,8 +100,3 @@ def test_an_unfinished_run_names_the_command_that_goes_on(tmp_path, missing, ver
 )
 def test_a_run_is_called_by_what_made_it(settings, words):
     assert method_of(RunConfig.model_validate(settings)) == words
-
-
-def test_an_interval_of_a_share_stays_within_zero_and_one():
-    assert share_interval(1.0, 40)[1] == 1.0 and share_interval(1.0, 40)[0] < 1.0
-    assert share_interval(0.5, 0) == (0.0, 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -42,9 +44,12 @@ def test_a_training_on_them_is_the_same_bit_for_bit(split):
 
 
 def test_an_abandoned_stream_ends(split):
+    before = threading.active_count()
     stream = Streamed(split, SMALL).batches(in_order(range(40), 4), CPU)
     next(stream)
+    assert threading.active_count() == before + 1  # its reader
     stream.close()
+    assert threading.active_count() == before
 
 
 def test_a_damaged_picture_says_so(split, monkeypatch):
