@@ -94,7 +94,7 @@ def main(runs: list[str]) -> None:
     found = {path.stem: read(path) for path in sorted(RAW.glob("*.json"))}
     rows = [row(name, fact) for name, fact in found.items() if "accuracy" in fact]  # the others are no runs
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]
-    text = HEAD + "\n".join(lines) + "\n" + network_results(found) + "\n" + engine_tables(found) + "\n"
+    text = HEAD + "\n".join(lines) + "\n" + network_results(found) + engine_tables(found) + "\n"
     text += latency_results(found)
     text += "\n" + phone_results(found)
     text += transfer_results(found)
