@@ -10,7 +10,7 @@ from amc_mobile.cli.console import note, print_json, print_table
 from amc_mobile.cli.forecast import size
 from amc_mobile.cli.lock import locked
 from amc_mobile.cli.sweep_view import watched
-from amc_mobile.cli.sweeping import check_here, cores, host_resource
+from amc_mobile.cli.sweeping import cores, host_resource
 from amc_mobile.errors import SweepError
 from amc_mobile.report import wording as say
 from amc_mobile.report.sweep import gather_sweep
@@ -33,9 +33,7 @@ def conduct(sweep: Sweep, address: str | None) -> None:
     Raises: SweepError if runs failed, when the others are done and the report is written; DeviceError, RunFolderError,
     ConfigError before anything is begun.
     """
-    import_ray()  # whether it is here is told first
-    if address is None:
-        check_here(sweep)
+    import_ray()  # whether it is installed is told before anything is made
     sweep.prepare()
     with locked(sweep.root):
         RunFolder(sweep.root).sweep()

@@ -67,7 +67,7 @@ def sweep(
     """
     from amc_mobile.cli.farming import conduct, show_plan, show_sweep
     from amc_mobile.cli.settings import override
-    from amc_mobile.cli.sweeping import resolve
+    from amc_mobile.cli.sweeping import check_here, resolve
     from amc_mobile.errors import SweepError
     from amc_mobile.sweep.settings import load, with_options
 
@@ -83,6 +83,8 @@ def sweep(
     }
     base = override(base, {"profile.force": force or None})
     todo = resolve(with_options(settings, given), base, out, data, update=update)
+    if address is None:
+        check_here(todo)
     if dry_run:
         show_plan(todo, json)
         return

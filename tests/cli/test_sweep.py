@@ -97,6 +97,7 @@ def test_relative_files_are_those_of_this_machines_folder(tmp_path, weights):
         (("--seed", 1, "--seed", 1), 1, "seeds: 1 stands there twice"),
         (("--device", "cuda:1"), 1, "write cuda instead of cuda:1"),
         (("--device", "gpu"), 3, "did you mean --device cuda?"),
+        (("--device", "hots", "--dry-run"), 3, "did you mean --device host?"),
         (("--device", "pixel"), 3, "there is no device 'pixel'"),
     ],
 )
