@@ -56,6 +56,7 @@ class Point:
     evaluations: int
     search_s: float
     agent: str
+    test_images: int
 
 
 def settings(network: str, share: float, table: Path | None, arguments: argparse.Namespace) -> RunConfig:
@@ -92,6 +93,7 @@ def judged(network: str, share: float, session: Session) -> Point:
         search["evaluations"],
         read_json(folder.stages)["search"]["seconds"],
         search["best"]["agent"],
+        len(ours),
     )
 
 

@@ -37,7 +37,7 @@ def rules(raw: Mapping[str, Any]) -> str:
         section("Hand-made rules beside AMC, CIFAR-10, half the MACs (top-1)", raw["command"], [head, *rows])
         + f"\n{_made(raw)} Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
         f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
-        "Intervals are over seeds and the 10,000 test images, paired.\n"
+        f"Intervals are over seeds and the {raw['rows'][0]['test_images']:,} test images, paired.\n"
     )
 
 
@@ -59,7 +59,8 @@ def protocols(raw: Mapping[str, Any]) -> str:
     epochs = raw["rows"][0]["epochs"]
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the 10,000 test images, paired.\n"
+        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the {raw['rows'][0]['test_images']:,} test images, "
+        "paired.\n"
     )
 
 
@@ -87,8 +88,8 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     ]
     return (
         section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} One ONNX Runtime thread, fp32. 650 test images: a top-1 alone is within 3 to 4 points, the "
-        "difference on the same images is surer. The seconds of a search are wall time beside other work.\n"
+        + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
+        "Intervals of a difference are of the same images. The seconds of a search are wall time beside other work.\n"
     )
 
 

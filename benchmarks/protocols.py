@@ -51,6 +51,7 @@ class Row:
     loss: tuple[float, float, float]  # after fine-tuning
     agent: str
     evaluations: int
+    test_images: int
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str, object]]]:
@@ -91,6 +92,7 @@ def row(what: str, asked: float, changes: dict[str, object], arguments: argparse
         difference(original, after),
         best["agent"],
         search["evaluations"],
+        len(original),
     )
 
 

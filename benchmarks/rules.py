@@ -71,6 +71,7 @@ class Row:
     after: float
     loss_before: Difference  # of the original (never fine-tuned) over this one
     loss_after: Difference
+    test_images: int
     finetune_s: float  # wall seconds, on whatever else the machine was doing
 
 
@@ -117,6 +118,7 @@ class Bench:
             float(after.mean()),
             difference(self._original, before),
             difference(self._original, after),
+            len(before),
             finetune_s,
         )
         write_json(path, row)
