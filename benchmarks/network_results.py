@@ -59,8 +59,8 @@ def protocols(raw: Mapping[str, Any]) -> str:
     epochs = raw["rows"][0]["epochs"]
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the {raw['rows'][0]['test_images']:,} test images, "
-        "paired.\n"
+        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the "
+        f"{raw['rows'][0]['test_images']:,} test images, paired.\n"
     )
 
 
