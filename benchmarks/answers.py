@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from amc_mobile.cli.session import Session
+from amc_mobile.models.evaluation import open_evaluator
 from amc_mobile.models.paired import accuracy_interval, difference_interval
 
 Right = NDArray[np.bool_]  # (images,) of one network, (seeds, images) of several
@@ -14,9 +15,10 @@ Difference = tuple[float, float, float]  # and the ends of its 95 % interval
 
 
 def right(session: Session, *models: onnx.ModelProto) -> list[Right]:
-    """Which of the run's test images each network answers rightly, (images,)."""
-    test, labels = session.evaluator("test"), session.splits.test.labels
-    return [test.logits(model).argmax(axis=1) == labels for model in models]
+    """Which of the run's test images each network answers rightly, (images,); run on a GPU if there is one."""
+    split = session.splits.test
+    test = open_evaluator(split.tensors(session.preprocessing), split.labels, session.threads, judge=session.task.judge)
+    return [test.logits(model).argmax(axis=1) == split.labels for model in models]
 
 
 def interval(one: Right) -> tuple[float, float]:

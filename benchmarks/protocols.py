@@ -8,7 +8,8 @@ on CIFAR-10 without loss). "sparse": fine-grained pruning at several densities, 
 Each is a whole `amc run` without a device, with its fine-tuning. Losses are the original's top-1 less the network's, on
 the same test images, with 95 % intervals.
 
-Everything lies in --work and is resumed from there; the raw result is benchmarks/raw/protocols.json.
+Everything lies in --work and is resumed from there, also the rows that other processes have finished; the raw result is
+benchmarks/raw/protocols.json.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from answers import difference, right
-from provenance import provenance
+from provenance import machine, provenance
 
 from amc_mobile import config as configuration
 from amc_mobile.cli.pipeline import Pipeline, open_run
@@ -52,6 +53,7 @@ class Row:
     agent: str
     evaluations: int
     test_images: int
+    machine: str
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str, object]]]:
@@ -67,11 +69,15 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str
             yield "sparse", density, {**limit, "finetune.epochs": arguments.epochs}
 
 
-def row(what: str, asked: float, changes: dict[str, object], arguments: argparse.Namespace) -> Row:
-    """Runs what is not done yet, and says what came of it."""
+def done(what: str, asked: float, changes: dict[str, object], arguments: argparse.Namespace) -> Row:
+    """Runs what is not done yet, and says what came of it; of a run that has its row, the one written down."""
+    name = f"{what}-{asked:g}-{arguments.seed}"
+    path = arguments.work / f"{name}.row.json"
+    if path.is_file():
+        return Row(**read_json(path))
     config = override(
         with_data_folder(configuration.load(CONFIG), arguments.data.resolve()),
-        {**changes, "out": arguments.work / f"{what}-{asked:g}-{arguments.seed}", "seed": arguments.seed},
+        {**changes, "out": arguments.work / name, "seed": arguments.seed},
     )
     folder = open_run(config, update=True)
     Pipeline(folder, config).run(STAGES)
@@ -79,7 +85,7 @@ def row(what: str, asked: float, changes: dict[str, object], arguments: argparse
     original, after = right(session, session.original_onnx, read_onnx(folder.model_onnx))
     best = search["best"]
     whole = price(session.network, session.network.full())
-    return Row(
+    row = Row(
         what,
         asked,
         arguments.seed,
@@ -93,7 +99,10 @@ def row(what: str, asked: float, changes: dict[str, object], arguments: argparse
         best["agent"],
         search["evaluations"],
         len(original),
+        machine(),
     )
+    write_json(path, row)
+    return row
 
 
 def in_words(rows: list[Row]) -> str:
@@ -115,7 +124,7 @@ def main() -> None:
     rows: list[Row] = []
     found: dict[str, Any] = {}
     for what, asked, changes in wanted(arguments):
-        rows.append(row(what, asked, changes, arguments))
+        rows.append(done(what, asked, changes, arguments))
         found = {**provenance(), "rows": [asdict(each) for each in rows]}
         write_json(arguments.raw, found)
     print(json.dumps(found) if arguments.json else in_words(rows))

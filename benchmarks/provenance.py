@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from amc_mobile.device.machine import cores, cpu_model
 
 HERE = Path(__file__).parent
@@ -29,11 +31,17 @@ def provenance() -> dict[str, Any]:
     return {
         "command": command(sys.argv),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
-        "machine": f"{cpu_model()}, {len(cores())} cores",
+        "machine": machine(),
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - _STARTED),
     }
+
+
+def machine() -> str:
+    """What this process runs on: processor, cores, and the GPU if there is one."""
+    words = [cpu_model(), f"{len(cores())} cores"]
+    return ", ".join([*words, torch.cuda.get_device_name()] if torch.cuda.is_available() else words)
 
 
 def command(argv: list[str]) -> str:

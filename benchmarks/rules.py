@@ -1,16 +1,18 @@
 """Hand-made rules beside AMC: CIFAR networks at half their MACs, before and after fine-tuning.
 
-    python benchmarks/rules.py --data DIR [--networks resnet56,resnet20,plain20] [--seeds 3] [--epochs 2] [--json]
+    python benchmarks/rules.py --data DIR [--networks resnet56,resnet20,plain20] [--seeds 0,1,2] [--epochs 2] [--json]
 
 All have the same budget, evaluator, least-squares repair and fine-tuning. "uniform" prunes every group by one ratio,
 "shallow" and "deep" prune the first or the last layers more, "sensitivity" cuts each group as far as its own loss
 allows. "amc" is what `amc search` gives by itself (`--agent auto`: AMC's DDPG among its opponents and a descent from
-the best), "ddpg" AMC as published, alone, for 400 episodes. A seed draws the images for search and calibration, the
-agents' chance, and the order of the training images. "original" is fine-tuned alike, for comparison: weights that are
-not at their best gain from any training.
+the best), "ddpg" (in --rules on demand) AMC as published, alone, for 400 episodes. A seed draws the images for search
+and calibration, the agents' chance, and the order of the training images. "original" is fine-tuned alike, for
+comparison: weights that are not at their best gain from any training.
 
 plain20 has no weights in DIR: `amc run configs/plain20_cifar10.toml --data DIR` trains it; give its original.pt as
---plain20. Everything lies in --work and is resumed from there; the raw result is benchmarks/raw/rules.json.
+--plain20. Everything lies in --work and is resumed from there, so that several processes can share the work: first
+--only-search for every network and seed, then the rows, each process with a --raw of its own, then all again for the
+table. The raw result is benchmarks/raw/rules.json.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from typing import Any
 import numpy as np
 import onnx
 from answers import Difference, Right, difference, right
-from provenance import provenance
+from provenance import machine, provenance
 
 from amc_mobile import config as configuration
 from amc_mobile.cli.decisions import repaired, search_on
@@ -53,7 +55,7 @@ CONFIG = HERE.parent / "configs" / "resnet56_cifar10.toml"
 WEIGHTS = {"resnet56": "cifar10_resnet56_jpegft.pt", "resnet20": "cifar10_resnet20_jpegft.pt"}
 HAND_MADE = ("uniform", "shallow", "deep", "sensitivity")
 ORIGINAL, OURS = "original", "amc"
-ALL = (ORIGINAL, OURS, *HAND_MADE, "ddpg")
+DEFAULT = (ORIGINAL, OURS, *HAND_MADE)
 DDPG: dict[str, object] = {"search.agent": "ddpg", "search.episodes": 400, "search.warmup_episodes": 100}
 
 
@@ -73,6 +75,7 @@ class Row:
     loss_after: Difference
     test_images: int
     finetune_s: float  # wall seconds, on whatever else the machine was doing
+    machine: str
 
 
 class Bench:
@@ -90,9 +93,15 @@ class Bench:
             },
         )
         self.network, self.seed, self.config = network, seed, config
-        Pipeline(open_run(config, update=True), config).run(("train", "graph", "calibrate", "search"))
         self.folder = RunFolder(config.out)
-        self.session = Session(self.folder, config)
+
+    @cached_property
+    def session(self) -> Session:
+        """The run, searched."""
+        pipeline = Pipeline(open_run(self.config, update=True), self.config)
+        if not pipeline.finished("search"):  # else other processes may be at work in the folder
+            pipeline.run(("train", "graph", "calibrate", "search"))
+        return Session(self.folder, self.config)
 
     def row(self, rule: str) -> Row:
         """The rule's row; of a benchmark that was interrupted, the one that it has written down."""
@@ -120,6 +129,7 @@ class Bench:
             difference(self._original, after),
             len(before),
             finetune_s,
+            machine(),
         )
         write_json(path, row)
         self._checkpoint(rule).unlink(missing_ok=True)
@@ -223,14 +233,19 @@ def main() -> None:
     arguments = _arguments()
     benches: list[Bench] = []
     rows: list[Row] = []
-    for seed in range(arguments.seeds):
+    found: dict[str, Any] = {}
+    for seed in map(int, arguments.seeds.split(",")):
         for network in arguments.networks.split(","):
             bench = Bench(network, seed, arguments)
-            rows += [bench.row(rule) for rule in ALL]
+            if arguments.only_search:
+                print(f"{bench.session.folder.root} is searched", file=sys.stderr)
+                continue
+            rows += [bench.row(rule) for rule in arguments.rules.split(",")]
             benches.append(bench)
             found = {"epochs": arguments.epochs, "rows": [asdict(row) for row in rows], "table": summary(benches, rows)}
             write_json(arguments.raw, {**provenance(), **found})
-    print(json.dumps(found) if arguments.json else in_words(found["table"]))
+    if found:
+        print(json.dumps(found) if arguments.json else in_words(found["table"]))
 
 
 def _arguments() -> argparse.Namespace:
@@ -239,7 +254,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--networks", default="resnet56,resnet20", help="comma-separated (default: %(default)s)")
     parser.add_argument("--plain20", type=Path, help="weights of plain20")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
+    parser.add_argument("--rules", default=",".join(DEFAULT), help="default: %(default)s")
+    parser.add_argument("--only-search", action="store_true", help="no rows yet")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/rules"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "rules.json")
