@@ -63,7 +63,7 @@ def settings(network: str, share: float, table: Path | None, arguments: argparse
     """The published configuration at another budget."""
     config = configuration.load(HERE.parent / "configs" / f"{network}_imagenet.toml")
     out = arguments.work / f"{network}-{share:g}"
-    changes = {"out": out, "budget.latency": share, "profile.table": table}
+    changes = {"out": out, "budget.latency": share, "profile.table": table, "int8.enabled": False}
     return override(with_data_folder(config, arguments.data.resolve()), changes)
 
 
