@@ -91,7 +91,7 @@ def judged(network: str, share: float, session: Session) -> Point:
         timed["latency_after_us"] / (share * timed["latency_before_us"]) - 1.0,
         timed["prediction_error"],
         search["evaluations"],
-        read_json(folder.stages)["search"]["seconds"],
+        read_json(folder.stages)["stages"]["search"]["seconds"],
         search["best"]["agent"],
         len(ours),
     )
