@@ -102,6 +102,12 @@ class RunConfig(Section):
         return self.budget.latency is not None or not (self.budget.limits() or self.budget.also)
 
     @property
+    def refines(self) -> bool:
+        """Whether the winner of the search is improved as it will be repaired."""
+        wanted = self.prune.refine > 0 and self.prune.refresh and self.prune.reconstruct
+        return wanted and self.search.granularity == "channel" and self.search.protocol == "resource"
+
+    @property
     def quantises(self) -> bool:
         """Whether the networks are made in int8, too: because it is asked for, or because the device computes so."""
         return self.int8.enabled or self.device.precision == "int8"

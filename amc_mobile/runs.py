@@ -40,6 +40,8 @@ class RunFolder:
         self.checkpoint = root / "search.begun.json"  # the settings that trials and probes belong to
         self.sensitivity = root / "sensitivity.json"  # what each group alone loses: see search/sensitivity.py
         self.search = root / "search.json"
+        self.refined = root / "refined.json"  # the winner, improved as it will be repaired: see cli/refining.py
+        self.refining = root / "refine"  # the trials of that
         self.settled = root / "settled.json"  # what the clock said of the network chosen: see cli/settling.py
         self.pareto = root / "pareto.json"  # the trials that no other beats: see search/front.py
         self.why = root / "why.json"  # what each group's width costs and saves: see search/why.py

@@ -43,6 +43,17 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Refinement:
+    """refined.json: the winner of a search, improved as it will be repaired. Its rewards are of refreshed networks."""
+
+    searched: str  # the identity of the search.json that it belongs to
+    skipped: str = ""  # why nothing was refined
+    first: Trial | None = None  # the winner of the search, refreshed
+    best: Trial | None = None
+    evaluations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The winner, and what it was chosen from.
 

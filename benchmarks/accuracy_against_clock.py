@@ -40,7 +40,8 @@ from amc_mobile.runs import RunFolder, plain, read_json, write_bytes, write_json
 from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
-STAGES = ("train", "graph", "profile", "calibrate", "search", "settle", "prune", "finetune", "export", "quantise")
+SEARCH = ("train", "graph", "profile", "calibrate", "search", "refine", "settle")
+STAGES = (*SEARCH, "prune", "finetune", "export", "quantise")
 PRESETS: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"search.evaluations": 70, "search.episodes": 30, "search.sensitivity_points": 1},
     "resnet20": {

@@ -26,7 +26,7 @@ from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "mobilenet_v2_imagenet.toml"
-STAGES = ("train", "graph", "profile", "calibrate", "search", "settle")
+STAGES = ("train", "graph", "profile", "calibrate", "search", "refine", "settle")
 
 
 def main() -> None:

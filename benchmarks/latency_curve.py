@@ -31,7 +31,7 @@ from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import Policy
 
 HERE = Path(__file__).parent
-SEARCH = ("train", "graph", "profile", "calibrate", "search")
+SEARCH = ("train", "graph", "profile", "calibrate", "search", "refine")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,12 @@ from typing import Any
 
 from engine_tables import section
 
-_NAMES = {"ddpg": "AMC's DDPG alone, 400 episodes", "amc": "**AMC** (`--agent auto`)", "original": "not pruned"}
+_NAMES = {
+    "amc": "**AMC** (`--agent auto`)",
+    "unrefined": "the same, not refined",
+    "ddpg": "AMC's DDPG alone, 400 episodes",
+    "original": "not pruned",
+}
 
 
 def network_results(raw: Mapping[str, Any]) -> str:
@@ -33,9 +38,10 @@ def rules(raw: Mapping[str, Any]) -> str:
         for row in raw["table"]
     ]
     seeds, epochs = max(row["seeds"] for row in raw["table"]), raw["epochs"]
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in raw["rows"]))
     return (
         section("Hand-made rules beside AMC, CIFAR-10, half the MACs (top-1)", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
+        + f"\n{_made(raw)} Rows were computed on: {machines}. Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
         f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
         f"Intervals are over seeds and the {raw['rows'][0]['test_images']:,} test images, paired.\n"
     )

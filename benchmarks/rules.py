@@ -5,9 +5,10 @@
 All have the same budget, evaluator, least-squares repair and fine-tuning. "uniform" prunes every group by one ratio,
 "shallow" and "deep" prune the first or the last layers more, "sensitivity" cuts each group as far as its own loss
 allows. "amc" is what `amc search` gives by itself (`--agent auto`: AMC's DDPG among its opponents and a descent from
-the best), "ddpg" (in --rules on demand) AMC as published, alone, for 400 episodes. A seed draws the images for search
-and calibration, the agents' chance, and the order of the training images. "original" is fine-tuned alike, for
-comparison: weights that are not at their best gain from any training.
+the best, refined at the end), "unrefined" the same without that end, "ddpg" (in --rules on demand) AMC as published,
+alone, for 400 episodes. A seed draws the images for search and calibration, the agents' chance, and the order of the
+training images. "original" is fine-tuned alike, for comparison: weights that are not at their best gain from any
+training.
 
 plain20 has no weights in DIR: `amc run configs/plain20_cifar10.toml --data DIR` trains it; give its original.pt as
 --plain20. Everything lies in --work and is resumed from there, so that several processes can share the work: first
@@ -40,6 +41,7 @@ from provenance import machine, provenance
 
 from amc_mobile import config as configuration
 from amc_mobile.cli.decisions import repaired, search_on
+from amc_mobile.cli.explaining import winner
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session
 from amc_mobile.cli.settings import override, with_data_folder
@@ -54,8 +56,8 @@ HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "resnet56_cifar10.toml"
 WEIGHTS = {"resnet56": "cifar10_resnet56_jpegft.pt", "resnet20": "cifar10_resnet20_jpegft.pt"}
 HAND_MADE = ("uniform", "shallow", "deep", "sensitivity")
-ORIGINAL, OURS = "original", "amc"
-DEFAULT = (ORIGINAL, OURS, *HAND_MADE)
+ORIGINAL, OURS, UNREFINED = "original", "amc", "unrefined"
+DEFAULT = (ORIGINAL, OURS, UNREFINED, *HAND_MADE)
 DDPG: dict[str, object] = {"search.agent": "ddpg", "search.episodes": 400, "search.warmup_episodes": 100}
 
 
@@ -99,8 +101,8 @@ class Bench:
     def session(self) -> Session:
         """The run, searched."""
         pipeline = Pipeline(open_run(self.config, update=True), self.config)
-        if not pipeline.finished("search"):  # else other processes may be at work in the folder
-            pipeline.run(("train", "graph", "calibrate", "search"))
+        if not pipeline.finished("refine"):  # else other processes may be at work in the folder
+            pipeline.run(("train", "graph", "calibrate", "search", "refine"))
         return Session(self.folder, self.config)
 
     def row(self, rule: str) -> Row:
@@ -141,14 +143,17 @@ class Bench:
         return answers
 
     def _policy(self, rule: str) -> Policy:
-        found = read_json(self.folder.search)
+        session = self.session
         if rule == ORIGINAL:
-            return self.session.traced.network.full()
+            return session.traced.network.full()
+        if rule == OURS:
+            return winner(self.folder, self.config)
+        found = read_json(self.folder.search)
         if rule == "ddpg":
             folder = RunFolder(self.folder.root / "ddpg").create()
             search_on(Session(self.folder, override(self.config, DDPG)), progress(f"{self.folder.root} ddpg"), folder)
             found = read_json(folder.search)
-        own = rule in ("amc", "ddpg")
+        own = rule in ("ddpg", UNREFINED)
         trial = found["best"] if own else next(trial for trial in found["opponents"] if trial["agent"] == rule)
         return Policy(tuple(trial["kept"]))
 

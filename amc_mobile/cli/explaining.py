@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.budgets import budgets, search_settings, tables
 from amc_mobile.cli.console import print_json, print_table
+from amc_mobile.cli.refining import refined
 from amc_mobile.errors import ConfigError
 from amc_mobile.report import wording as say
 from amc_mobile.runs import RunFolder, read_json, read_trials, write_json
@@ -26,10 +27,13 @@ def front_of(folder: RunFolder, config: RunConfig) -> Front:
 
 
 def chosen(session: Session) -> Policy:
-    """The policy that is cut: of the trial `prune.point`, else of the winner. Raises: ConfigError for no such trial."""
+    """The policy that is cut: of the trial `prune.point`, else of the winner, refined if the settings want it.
+
+    Raises: ConfigError for no such trial.
+    """
     point, folder = session.config.prune.point, session.folder
     if point is None:
-        return Policy(tuple(read_json(folder.search)["best"]["kept"]))
+        return winner(folder, session.config)
     trials = read_trials(folder.trials)
     if point >= len(trials):
         known = ", ".join(str(item.trial) for item in front_of(folder, session.config).points)
@@ -37,6 +41,12 @@ def chosen(session: Session) -> Policy:
             f"{folder.root} has no trial {point}; --point takes one of 0..{len(trials) - 1}, best of {known}"
         )
     return Policy(trials[point].kept)
+
+
+def winner(folder: RunFolder, config: RunConfig) -> Policy:
+    """The policy that the search found, refined if the settings want it."""
+    better = refined(folder) if config.refines else None
+    return Policy(tuple(read_json(folder.search)["best"]["kept"])) if better is None else better
 
 
 def decide(session: Session) -> Policy:
@@ -56,7 +66,8 @@ def explain_run(session: Session, policy: Policy) -> Reasons:
     network = session.network
     grids = build_walls(network, budgets(session), priced, settings).grids
     curves = read_curves(session.folder.sensitivity)
-    kept_by = "the winner of the search" if point is None else f"trial {point}, chosen by hand"
+    better = ", refined" if session.config.refines and refined(session.folder) is not None else ""
+    kept_by = f"the winner of the search{better}" if point is None else f"trial {point}, chosen by hand"
     return explain(network, policy.kept, grids, curves, priced, kept_by)
 
 

@@ -20,6 +20,8 @@ from amc_mobile.runs import RunFolder, copy_file, write_text
 if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
+_DECIDE = ("search", "refine", "settle")  # the stages that choose the widths, in this order
+
 
 def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:
     """The config's folder, made if need be, with the config in it. Call it under no lock.
@@ -70,12 +72,12 @@ class Pipeline:
     @property
     def decided(self) -> str:
         """The stage after which the trials are final: settling may search again and number them anew."""
-        return "settle" if any(stage.name == "settle" for stage in self.stages) else "search"
+        return [stage.name for stage in self.stages if stage.name in _DECIDE][-1]
 
     def require(self, name: str) -> None:
         """Raises: RunFolderError if the stage is not done, with the command that does it."""
         if not self.finished(name):
-            verb = "search --out" if name in ("search", "settle") else name
+            verb = "search --out" if name in _DECIDE else name
             raise RunFolderError(
                 f"{self.folder.root}: {name} is not done with the present settings; "
                 f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"

@@ -15,6 +15,8 @@ import numpy as np
 
 from amc_mobile.cli.console import note
 from amc_mobile.cli.decisions import search_on, write_front
+from amc_mobile.cli.explaining import winner
+from amc_mobile.cli.refining import is_refined, refine
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import TableError
 from amc_mobile.measurements import TableCheck, TimingProtocol
@@ -47,6 +49,9 @@ def settle(session: Session, progress: Progress) -> None:
             checks[-1] = _repair(session, checks[-1], number, progress)
         elif checks and not _searched(session, number):
             _search_again(session, number, progress)
+            continue
+        elif session.config.refines and not is_refined(session.folder):
+            refine(session, progress)
             continue
         else:
             checks.append(_check(session, progress))
@@ -98,7 +103,7 @@ def _check(session: Session, progress: Progress) -> TableCheck:
     from amc_mobile.profile.variants import Variants
 
     table, network, settings = _table(session), session.traced.network, session.config.profile
-    policy = Policy(tuple(read_json(session.folder.search)["best"]["kept"]))
+    policy = winner(session.folder, session.config)
     variants = Variants(session.traced, session.device.info())
     protocol = TimingProtocol(
         _ROUNDS, settings.warmups, settings.runs, settings.min_time_s / 2, seed=session.config.seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals, quantising, settling
+from amc_mobile.cli import bare_onnx, decisions, fine_grained, judgement, originals, quantising, refining, settling
 from amc_mobile.cli.measuring import refused
 from amc_mobile.cli.stage import Stage
 from amc_mobile.runs import RunFolder
@@ -18,7 +18,7 @@ _MEASURED = tuple(
     f"profile.{key}" for key in ("table", "method", "carriers", "rounds", "warmups", "runs", "min_time_s")
 )
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
-_AFTER_SEARCH = ("point", "refresh")  # settings of the cut that the search does not know of
+_AFTER_SEARCH = ("point", "refresh", "refine")  # settings of the cut that the search does not know of
 _JUDGED = tuple(f"prune.{name}" for name in PruneConfig.model_fields if name not in _AFTER_SEARCH)
 _KIND = ("model.task", "model.classes", "model.image_size")  # of a detector
 _IMAGES = ("data", "model.mean", "model.std", "seed")
@@ -27,7 +27,9 @@ _IMAGES = ("data", "model.mean", "model.std", "seed")
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The whole job under this config, in order. Only a latency search depends on the table."""
     timed = ("profile",) if config.needs_table else ()
-    settled = (_settling(),) if config.needs_table and config.search.granularity == "channel" else ()
+    refined = (_refining(),) if config.refines else ()
+    settles = config.needs_table and config.search.granularity == "channel"
+    settled = (_settling("refine" if refined else "search"),) if settles else ()
     cut = fine_grained if config.search.granularity == "weight" else decisions
     return (
         *(_from_module(config) if config.model.onnx is None else _from_file()),
@@ -58,12 +60,13 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             outputs=lambda folder: (folder.search, folder.trials),
             extras=lambda folder: (folder.checkpoint, folder.probes, folder.sensitivity, folder.pareto),
         ),
+        *refined,
         *settled,
         Stage(
             "prune",
             "cut the network and repair it by least squares",
             cut.prune,
-            after=("settle",) if settled else ("search",),
+            after=tuple(stage.name for stage in (*refined, *settled))[-1:] or ("search",),
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
             extras=lambda folder: (folder.why,),
@@ -116,13 +119,26 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     )
 
 
-def _settling() -> Stage:
+def _refining() -> Stage:
+    """After a search: the best policies as they will be repaired."""
+    return Stage(
+        "refine",
+        "judge the best policies as they will be repaired, and improve the best of them",
+        refining.refine,
+        after=("search",),
+        settings=("prune.refine", "prune.refresh"),
+        outputs=lambda folder: (folder.refined,),
+        extras=lambda folder: refining.leftovers(folder.root),
+    )
+
+
+def _settling(after: str) -> Stage:
     """After a search by latency: is the table right about the network that was chosen?"""
     return Stage(
         "settle",
         "time the chosen network; repair the table and finish the search again if it was off",
         settling.settle,
-        after=("search",),
+        after=(after,),
         settings=("profile.tolerance", "profile.repairs"),
         outputs=lambda folder: (folder.settled,),
         checkpoints=lambda folder: (settling.repair_checkpoint(folder.root),),

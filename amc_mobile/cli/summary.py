@@ -160,7 +160,8 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
     """Prints the result of a search on stdout: the winner, and the best of every opponent."""
     result = read_json(folder.search)
     if as_json:
-        print_json({**result, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
+        better = read_json(folder.refined) if folder.refined.is_file() else None
+        print_json({**result, "refined": better, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
         return
     limits = [result["budget"], *result["further"]]
     strict = ACCURACIES["classification" if result["best"]["score"].get("map") is None else "detection"][0]
@@ -173,9 +174,18 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
         rows.append((trial["agent"], f"{trial['reward']:.4f}", say.percent(trial["score"][strict]) + mark, *spent))
     print_table([tuple(map(say.plain_ascii, row)) for row in rows])
     _print_limits(result, limits)
+    _print_refined(folder)
     if any(row[2].endswith("*") for row in rows):
         print("*       given up when it could not win any more: an estimate on fewer images")
     _print(f"next    amc prune {folder.root}; amc search ... --pareto and amc why {folder.root} tell more")
+
+
+def _print_refined(folder: RunFolder) -> None:
+    """What became of the winner when the best policies were judged as they will be repaired."""
+    better = read_json(folder.refined) if folder.refined.is_file() else None
+    if better is not None and better["best"] is not None:
+        first, best = (better[name]["reward"] for name in ("first", "best"))
+        _print(f"refined  reward, repaired as it ships: winner {first:.4f}, refined {best:.4f}")
 
 
 def _print_limits(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> None:

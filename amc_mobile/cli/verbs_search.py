@@ -128,7 +128,7 @@ def search(
     )
     check(settings)
     timed = settings.needs_table or settings.profile.table is not None
-    names = ("train", "graph", *(["profile"] if timed else []), "calibrate", "search", "settle")
+    names = ("train", "graph", *(["profile"] if timed else []), "calibrate", "search", "refine", "settle")
     if dry_run:
         show_forecast(settings, json, names)
         return

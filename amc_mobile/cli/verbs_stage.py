@@ -13,6 +13,8 @@ from amc_mobile.cli import options
 if TYPE_CHECKING:
     from amc_mobile.cli.pipeline import Pipeline
 
+_CUT = ("refine", "settle", "prune", "finetune")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
@@ -30,7 +32,7 @@ def prune(run: options.Run, point: options.Point = None, json: options.Json = Fa
 
     pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
     pipeline.require("search" if point is None else pipeline.decided)
-    pipeline.run(("settle", "prune", "finetune", "export", "quantise"))
+    pipeline.run((*_CUT, "export", "quantise"))
     show_network(pipeline.folder, json)
 
 
@@ -92,7 +94,7 @@ def export(
 
     pipeline = open_pipeline(run, {"prune.point": point})
     pipeline.require("finetune" if point is None else pipeline.decided)
-    pipeline.run(("export", "quantise") if point is None else ("settle", "prune", "finetune", "export", "quantise"))
+    pipeline.run((*(() if point is None else _CUT), "export", "quantise"))
     folder, in_int8 = pipeline.folder, pipeline.config.device.precision == "int8"
     if out is not None:
         try:

@@ -140,7 +140,7 @@ class OnnxEvaluator(BatchEvaluator):
             reference: the original network's answers (N, ...), to compare with; None: divergence is 0.
             judge: who compares; for classes and logits (N, classes) unless said otherwise.
         """
-        super().__init__(images, labels, reference, _batch_size(images), judge)
+        super().__init__(images, labels, reference, batch_size(images.shape[1:]), judge)
         self._images = np.ascontiguousarray(images, np.float32)
         self._threads = threads or os.cpu_count() or 1
 
@@ -191,9 +191,9 @@ def open_evaluator(
     return OnnxEvaluator(images, labels, threads, reference, judge)
 
 
-def _batch_size(images: Images) -> int:
-    """How many images run at once, such that activations stay in the cache."""
-    image_bytes = 4 * math.prod(images.shape[1:])
+def batch_size(shape: Sequence[int]) -> int:
+    """How many images of this shape, (C, H, W), run at once, such that activations stay in the cache."""
+    image_bytes = 4 * math.prod(shape)
     return max(1, min(_BATCH_BYTES // max(image_bytes, 1), _LARGEST_BATCH))
 
 

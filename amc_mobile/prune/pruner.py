@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from amc_mobile.graph.traced import Channels, TracedGraph
+from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.prune.importance import Ranking, keep
 from amc_mobile.prune.reconstruct import Reconstructor
 from amc_mobile.types import Policy
@@ -24,6 +24,12 @@ class Pruner:
 
     def prune(self, policy: Policy) -> onnx.ModelProto:
         """The physically smaller network. Raises: GraphError if the policy does not fit the network."""
-        channels = self.channels(policy)
-        weights = None if self._reconstructor is None else self._reconstructor.weights(channels)
+        return self.slice(self.channels(policy), self.weights(policy))
+
+    def weights(self, policy: Policy) -> Weights | None:
+        """The repaired weights, by initialiser name; None without a repair."""
+        return None if self._reconstructor is None else self._reconstructor.weights(self.channels(policy))
+
+    def slice(self, channels: Channels, weights: Weights | None) -> onnx.ModelProto:
+        """The network with these channels and weights."""
         return self._traced.slice(channels, weights)

@@ -18,9 +18,8 @@ from onnx import numpy_helper
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.graph.prepare import activations
-from amc_mobile.models.evaluation import single_thread_session
+from amc_mobile.models.evaluation import batch_size, single_thread_session
 
-_BATCH = 4  # small batches stay in the processor's cache
 _LARGEST_BYTES = 256 * 2**20  # of a tensor that is kept for all images: a larger one is made again from the last cut
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
@@ -80,8 +79,10 @@ class Runner:
 
     def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
         """Takes a network for one image."""
+        shape = [dim.dim_value for dim in activations(model.graph)[0].type.tensor_type.shape.dim[1:]]
         try:
-            self._model, self._batch = with_batch(model, _BATCH), _BATCH
+            self._batch = batch_size(shape)
+            self._model = with_batch(model, self._batch)
         except GraphError:  # a network that runs one image at a time
             self._model, self._batch = model, 1
         self.arrays: dict[str, NDArray[Any]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from amc_mobile.config import RunConfig
 from amc_mobile.report import wording as say
 from amc_mobile.report.searching import SearchFacts
+from amc_mobile.trials import Refinement
 
 _PHASES: Final = {
     "opponent": "a policy that needs no learning",
@@ -18,8 +20,8 @@ _PHASES: Final = {
 }
 
 
-def contest(search: SearchFacts, config: RunConfig | None) -> str:
-    """Who competed and who won."""
+def contest(search: SearchFacts, config: RunConfig | None, refined: Refinement | None = None) -> str:
+    """Who competed, who won, and how the winner was refined."""
     names = ", ".join(f"{row.agent} {row.trials:,}" for row in search.agents)
     agents = f"{len(search.agents)} agents" if len(search.agents) > 1 else "One agent"
     parts = [f"{agents} competed, with so many policies each: {names}."]
@@ -41,7 +43,21 @@ def contest(search: SearchFacts, config: RunConfig | None) -> str:
         parts.append(f"The winner is trial {search.chosen.trial}, by “{search.agent}”: {how}.")
     if config is not None and config.search.agent != "auto":
         parts.append(f"Only the agent “{config.search.agent}” was asked.")
+    if refined is not None and not search.by_hand:
+        parts += _refinement(refined)
     return " ".join(parts)
+
+
+def _refinement(refined: Refinement) -> Iterator[str]:
+    """What came of judging the best policies as they will be repaired."""
+    if refined.skipped:
+        yield f"The winner was not refined: {refined.skipped}."
+    elif refined.first is not None and refined.best is not None:
+        yield (
+            f"Then {refined.evaluations:,} of the best policies and their neighbours were judged as they will be "
+            f"repaired, by a quick form of it: the winner's reward is {refined.first.reward:.4f} there, that of the "
+            f"policy that ships {refined.best.reward:.4f}."
+        )
 
 
 def guarantee(search: SearchFacts | None) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def gather(folder: RunFolder) -> Facts:
         ),
         structure=structure_facts(sources),
         search=search,
-        contest="" if search is None else contest(search, sources.config),
+        contest="" if search is None else contest(search, sources.config, sources.refined),
         reasons=reason_rows(sources.reasons),
         table=None if sources.table is None else sources.table.validation,
         training=sources.training,
@@ -122,10 +122,11 @@ def _limits(budgets: tuple[BudgetFacts, ...], sources: Sources) -> tuple[BudgetF
 
 def _settled(sources: Sources) -> Settled | None:
     """The checks, if they are of the network that the search in the folder chose."""
-    settled, search = sources.settled, sources.search
+    settled, search, refined = sources.settled, sources.search, sources.refined
     if settled is None or search is None or not settled.checks:
         return settled
-    return settled if settled.checks[-1].kept == search.best.kept else None
+    chosen = search.best if refined is None or refined.best is None else refined.best
+    return settled if settled.checks[-1].kept == chosen.kept else None
 
 
 def _tolerance(sources: Sources) -> float:

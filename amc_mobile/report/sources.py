@@ -19,7 +19,7 @@ from amc_mobile.report.settled import Settled
 from amc_mobile.runs import RunFolder, read_json, read_trials
 from amc_mobile.search.why import Reasons
 from amc_mobile.train.history import History
-from amc_mobile.trials import SearchResult, Trial
+from amc_mobile.trials import Refinement, SearchResult, Trial
 from amc_mobile.types import AccuracyName, NetworkGraph, Precision, RangeChoice
 
 T = TypeVar("T")
@@ -96,6 +96,7 @@ class Sources:
     accuracy: Accuracy | None
     comparison: Comparison | None
     reasons: Reasons | None
+    refined: Refinement | None
     settled: Settled | None
     training: History | None  # of the original, where it was trained here
     finetuning: History | None
@@ -133,6 +134,7 @@ def read_sources(folder: RunFolder) -> Sources:
         accuracy=_optional(folder.accuracy, Accuracy),
         comparison=_optional(folder.comparison, Comparison),
         reasons=_optional(folder.why, Reasons),
+        refined=_optional(folder.refined, Refinement),
         settled=_optional(folder.settled, Settled),
         training=_optional(folder.training, History),
         finetuning=_optional(folder.finetuning, History),

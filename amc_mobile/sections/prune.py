@@ -21,4 +21,9 @@ class PruneConfig(Section):
     refresh: bool = Field(
         True, description="refit the chosen network once more, layer after layer, from what really arrives in it"
     )
-    point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner of the search")
+    refine: int = Field(
+        40,
+        ge=0,
+        description="networks near the winner that are judged after such a refresh; at most as many as episodes",
+    )
+    point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner, refined")

@@ -104,12 +104,13 @@ def jobs(
 
 
 def steps(stages: Sequence[str]) -> dict[Step, tuple[str, ...]]:
-    """The stages of a run by the step that does them: all up to the search, settling, what is between, the rest.
+    """The stages of a run by the step that does them: the search and all before, settling, what is between, the rest.
 
     >>> steps(("train", "profile", "search", "prune", "export", "bench", "report"))["cut"]
     ('prune', 'export')
     """
-    searched, timed = stages.index("search") + 1, stages.index("bench")
+    searched = max(stages.index(name) for name in ("search", "refine") if name in stages) + 1
+    timed = stages.index("bench")
     cut = tuple(stage for stage in stages[searched:timed] if stage != "settle")
     settle = ("settle",) if "settle" in stages else ()
     found: dict[Step, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.least_squares import cross_moments, fitted
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.prune.reconstruct import Reconstructor
-from amc_mobile.prune.refresh import refresh
+from amc_mobile.prune.refresh import Refresher, refresh
 from amc_mobile.prune.segments import Runner, Take, segments
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, grams_of, images, residual, share
@@ -251,3 +251,29 @@ def test_numbers_of_initialisers_stay():
     channels, weights = repaired(traced)
     model = traced.slice(channels, refreshed(traced, channels, weights, images(traced, 20)))
     assert all(numpy_helper.to_array(item).dtype != np.float64 for item in model.graph.initializer)
+
+
+@pytest.mark.parametrize("build", [residual, branches, grouped, tokens])
+def test_one_policy_after_the_other_is_refreshed_in_a_single_walk(build):
+    """What one policy was given does not depend on those before it; without nearer answers it is given nothing."""
+    traced = build()
+    data, fresh = images(traced, 300), images(traced, 40, seed=9)
+    one, two = repaired(traced), repaired(traced, 0.6)
+    quick = {"points_per_image": 50, "ridge": 1e-4, "seed": 0, "threads": 1}
+    refresher = Refresher(traced, data, **quick)
+    first, other, again = (refresher.weights(*each) for each in (one, two, one))
+    assert first is not None and again is not None and other is not None
+    assert all(np.array_equal(array, again[name]) for name, array in first.items())
+    alone = Refresher(traced, data, **quick).weights(*two)
+    assert alone is not None and all(np.array_equal(array, alone[name]) for name, array in other.items())
+    before, after = (distance(traced, traced.slice(one[0], own), fresh) for own in (one[1], first))
+    assert after < before
+
+
+def test_a_walk_that_helps_nothing_gives_nothing():
+    traced = chain()
+    channels, weights = repaired(traced)
+    stiff = Refresher(traced, images(traced, 40), points_per_image=5, ridge=1e12, seed=0, threads=1)
+    assert stiff.weights(channels, weights) is None
+    with pytest.raises(ValueError, match="3 images are too few"):
+        Refresher(traced, images(traced, 3), points_per_image=5, ridge=1e-3, seed=0)

@@ -1,0 +1,142 @@
+"""Refines the winner of a search: policies near it are judged as they will be repaired, and the best of them ships."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amc_mobile.cli.budgets import budgets, search_settings, tables
+from amc_mobile.cli.console import note
+from amc_mobile.runs import RunFolder, read_json, read_trials, write_json
+from amc_mobile.trials import Refinement
+from amc_mobile.types import Policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from amc_mobile.cli.session import Session
+    from amc_mobile.device.protocol import Progress
+    from amc_mobile.prune.pruner import Pruner
+    from amc_mobile.prune.refresh import Refresher
+
+_IMAGES = 400  # from which each policy is refreshed
+_FEWEST = 20
+_POINTS = 0.5  # of prune.points_per_image
+
+
+def refine(session: Session, progress: Progress) -> None:
+    """refined.json: the policy that ships, or why it is that of search.json. Nothing is done twice for one search."""
+    folder, searched = session.folder, _searched(session.folder)
+    if is_refined(folder):
+        return
+    refresher, reason = _refresher(session)
+    best = Policy(tuple(read_json(folder.search)["best"]["kept"]))
+    if refresher is not None:
+        reason = _why_not(session.pruner, refresher, best)
+    if refresher is None or reason:
+        note(f"    refine  the winner is not refined: {reason}")
+        write_json(folder.refined, Refinement(searched, reason))
+        return
+    _search(session, RefreshingPruner(session.pruner, refresher), searched, progress)
+
+
+def is_refined(folder: RunFolder) -> bool:
+    """Whether refined.json is about the folder's present search."""
+    return folder.refined.is_file() and read_json(folder.refined)["searched"] == _searched(folder)
+
+
+def refined(folder: RunFolder) -> Policy | None:
+    """The refined policy of the folder's present search, if there is one."""
+    best = read_json(folder.refined)["best"] if is_refined(folder) else None
+    return None if best is None else Policy(tuple(best["kept"]))
+
+
+def leftovers(root: Path) -> tuple[Path, ...]:
+    """What refining may have put into a folder of its own."""
+    return tuple(sorted(RunFolder(root).refining.glob("*")))
+
+
+class RefreshingPruner:
+    """From a policy to the pruned graph, refreshed by one walk."""
+
+    def __init__(self, pruner: Pruner, refresher: Refresher) -> None:
+        self._pruner, self._refresher = pruner, refresher
+
+    def prune(self, policy: Policy) -> onnx.ModelProto:
+        """The smaller graph; as the search repaired it where the walk does not bring it nearer to the original."""
+        channels, weights = self._pruner.channels(policy), self._pruner.weights(policy)
+        fresh = self._refresher.weights(channels, weights or {})
+        return self._pruner.slice(channels, weights if fresh is None else fresh)
+
+
+def _search(session: Session, pruner: RefreshingPruner, searched: str, progress: Progress) -> None:
+    from amc_mobile.search.evaluator import PrunedEvaluator
+    from amc_mobile.search.refine import from_trials
+    from amc_mobile.search.run import search
+
+    folder, config = session.folder, session.config
+    evaluations = min(config.prune.refine, config.search.episodes)
+    inner = _folder(folder, searched)
+    found = search(
+        session.network,
+        tables(session),
+        PrunedEvaluator(pruner, session.evaluator("search"), config.search.reward),
+        search_settings(config).model_copy(update={"evaluations": evaluations}),
+        budgets(session),
+        seed=config.seed,
+        folder=inner,
+        progress=progress,
+        context={"model": session.model_sha256, "searched": searched},
+        agent=from_trials(read_trials(folder.trials), evaluations),
+    )
+    first = read_trials(inner.trials)[0]
+    write_json(folder.refined, Refinement(searched, "", first, found.best, found.evaluations))
+
+
+def _folder(folder: RunFolder, searched: str) -> RunFolder:
+    """Where the trials are written; those of another search are removed."""
+    inner = RunFolder(folder.refining).create()
+    begun = read_json(inner.checkpoint)["settings"] if inner.checkpoint.is_file() else {}
+    if begun.get("searched") != searched:
+        for path in leftovers(folder.root):
+            path.unlink()
+    return inner
+
+
+def _refresher(session: Session) -> tuple[Refresher | None, str]:
+    """What refreshes policies on some of the calibration images, or why there is none."""
+    from amc_mobile.prune.refresh import Refresher
+
+    settings, split = session.config.prune, session.splits.calibration
+    if session.entry.task == "detection":
+        return None, "detectors are not"
+    if len(split) < _FEWEST:
+        return None, f"{len(split)} calibration images are too few"
+    images = split.tensors(session.preprocessing)
+    some = np.random.default_rng(session.config.seed).permutation(len(images))[:_IMAGES]
+    refresher = Refresher(
+        session.traced,
+        images[some],
+        points_per_image=max(1, round(_POINTS * settings.points_per_image)),
+        ridge=settings.ridge,
+        seed=session.config.seed,
+        threads=session.threads,
+        distance=session.task.distance,
+    )
+    return refresher, ""
+
+
+def _why_not(pruner: Pruner, refresher: Refresher, best: Policy) -> str:
+    """Why it is of no use here, if it is not."""
+    if refresher.weights(pruner.channels(best), pruner.weights(best) or {}) is None:
+        return "a quick refresh does not bring it nearer to the original"
+    return ""
+
+
+def _searched(folder: RunFolder) -> str:
+    """The identity of the search's result."""
+    return hashlib.sha256(folder.search.read_bytes()).hexdigest()[:16]
