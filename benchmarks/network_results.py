@@ -41,7 +41,8 @@ def rules(raw: Mapping[str, Any]) -> str:
     machines = "; ".join(dict.fromkeys(row["machine"] for row in raw["rows"]))
     return (
         section("Hand-made rules beside AMC, CIFAR-10, half the MACs (top-1)", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} Rows were computed on: {machines}. Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
+        + f"\n{_made(raw)} Rows were computed on: {machines}. "
+        f"Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
         f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
         f"Intervals are over seeds and the {raw['rows'][0]['test_images']:,} test images, paired.\n"
     )

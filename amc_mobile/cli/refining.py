@@ -35,9 +35,9 @@ def refine(session: Session, progress: Progress) -> None:
         return
     refresher, reason = _refresher(session)
     best = Policy(tuple(read_json(folder.search)["best"]["kept"]))
-    if refresher is not None:
-        reason = _why_not(session.pruner, refresher, best)
-    if refresher is None or reason:
+    if refresher is not None and not _tuned(refresher, session.pruner, best):
+        refresher, reason = None, "a quick refresh does not bring it nearer to the original"
+    if refresher is None:
         note(f"    refine  the winner is not refined: {reason}")
         write_json(folder.refined, Refinement(searched, reason))
         return
@@ -130,11 +130,9 @@ def _refresher(session: Session) -> tuple[Refresher | None, str]:
     return refresher, ""
 
 
-def _why_not(pruner: Pruner, refresher: Refresher, best: Policy) -> str:
-    """Why it is of no use here, if it is not."""
-    if refresher.weights(pruner.channels(best), pruner.weights(best) or {}) is None:
-        return "a quick refresh does not bring it nearer to the original"
-    return ""
+def _tuned(refresher: Refresher, pruner: Pruner, best: Policy) -> bool:
+    """Whether the refresher is of use for the winner; its ridge is then the winner's best."""
+    return refresher.tune(pruner.channels(best), pruner.weights(best) or {})
 
 
 def _searched(folder: RunFolder) -> str:

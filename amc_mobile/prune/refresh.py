@@ -22,7 +22,9 @@ from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.models.outcomes import divergences
 from amc_mobile.prune.layout import Array
 from amc_mobile.prune.segments import Tensor
-from amc_mobile.prune.walk import HELD_OUT, Distance, Original, Plan, Settings, Walk
+from amc_mobile.prune.walk import HELD_OUT, RIDGES, Distance, Original, Plan, Settings, Walk
+
+STIFFER = (1, 30, 1000)  # times the ridge: what few images need differs more from network to network
 
 
 def refresh(
@@ -56,7 +58,9 @@ def refresh(
         return dict(weights or {})
     plan = Plan(traced, images, Settings(points_per_image, ridge, seed, threads, distance or _distance_of_logits))
     original = Original(plan)
-    walks = [Walk(plan, original.answers, channels, weights or {}, cautious=cautious) for cautious in (True, False)]
+    walks = [
+        Walk(plan, original.answers, channels, weights or {}, RIDGES, cautious=cautious) for cautious in (True, False)
+    ]
     for number, segment in enumerate(plan.segments):
         made = original.go(segment)
         for walk in walks:
@@ -91,13 +95,24 @@ class Refresher:
         original = Original(self._plan)
         self._answers = original.answers
         self._made = [original.go(segment) for segment in self._plan.segments]
+        self._ridge: float = STIFFER[0]
+
+    def tune(self, channels: Channels, weights: Weights) -> bool:
+        """Chooses the ridge that serves this policy best. False: with none of them it comes nearer to the original."""
+        walks = {ridge: self._walk(channels, weights, ridge) for ridge in STIFFER}
+        self._ridge = min(walks, key=lambda ridge: walks[ridge].error)
+        return walks[self._ridge].error < walks[self._ridge].error_before
 
     def weights(self, channels: Channels, weights: Weights) -> Weights | None:
         """Refreshed weights, or None where the walk brings the held-out answers no nearer to the original's."""
-        walk = Walk(self._plan, self._answers, channels, weights, cautious=False)
+        walk = self._walk(channels, weights, self._ridge)
+        return walk.weights if walk.error < walk.error_before else None
+
+    def _walk(self, channels: Channels, weights: Weights, ridge: float) -> Walk:
+        walk = Walk(self._plan, self._answers, channels, weights, (ridge,), cautious=False)
         for segment, made in zip(self._plan.segments, self._made, strict=True):
             walk.go(segment, made)
-        return walk.weights if walk.error < walk.error_before else None
+        return walk
 
 
 def _distance_of_logits(right: Array, own: Array) -> float:

@@ -24,7 +24,7 @@ from amc_mobile.prune.moments import WIDEST_GRAM
 from amc_mobile.prune.patches import linear_rows
 from amc_mobile.prune.segments import Runner, Segment, Take, Tensor, segments
 
-_RIDGES = (1, 30)  # times the ridge asked for: the pulls towards the old weights that every layer is tried with
+RIDGES = (1, 30)  # times the ridge asked for: the pulls towards the old weights that a cautious walk tries
 HELD_OUT = 4  # every fourth part of the images: the last one
 _MOST_HELD_OUT = 100
 
@@ -153,13 +153,24 @@ class Original:
 class Walk:
     """The pruned network, as far as it has been refitted. `error` is its distance from the original so far."""
 
-    def __init__(self, plan: Plan, answers: Tensor, channels: Channels, weights: Weights, *, cautious: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        answers: Tensor,
+        channels: Channels,
+        weights: Weights,
+        ridges: Sequence[float],
+        *,
+        cautious: bool,
+    ) -> None:
         """Takes the original's `answers` to the held-out images.
 
-        A cautious walk keeps a layer's new weights only if they bring the whole network's answers nearer.
+        A cautious walk tries every layer with each of `ridges` (times the settings'), and keeps its new weights only if
+        they bring the whole network's answers nearer. The other takes the first ridge.
         """
         self.weights: dict[str, Array] = dict(weights)
-        self._plan, self._answers, self._channels, self._cautious = plan, answers, channels, cautious
+        self._plan, self._answers, self._channels = plan, answers, channels
+        self._ridges, self._cautious = ridges if cautious else ridges[:1], cautious
         self._runner = Runner(plan.traced.slice(channels, weights), plan.settings.threads)
         self._at = plan.images
         self.error = self.error_before = self._distance(plan.whole)
@@ -193,7 +204,7 @@ class Walk:
         count = len(rows) // len(self._plan.images) * self._plan.fitted
         fit = partial(self._fit, parts, *cross_moments(rows[:count], wanted[:count]))
         best = old = {name: self._runner.arrays[name] for name in names}
-        for factor in _RIDGES if self._cautious else _RIDGES[:1]:
+        for factor in self._ridges:
             self._runner.arrays.update(old)
             new = fit(self._plan.settings.ridge * factor)
             self._runner.arrays.update(new)

@@ -16,7 +16,7 @@ from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.least_squares import cross_moments, fitted
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.prune.reconstruct import Reconstructor
-from amc_mobile.prune.refresh import Refresher, refresh
+from amc_mobile.prune.refresh import STIFFER, Refresher, refresh
 from amc_mobile.prune.segments import Runner, Take, segments
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, grams_of, images, residual, share
@@ -273,7 +273,18 @@ def test_one_policy_after_the_other_is_refreshed_in_a_single_walk(build):
 def test_a_walk_that_helps_nothing_gives_nothing():
     traced = chain()
     channels, weights = repaired(traced)
-    stiff = Refresher(traced, images(traced, 40), points_per_image=5, ridge=1e12, seed=0, threads=1)
-    assert stiff.weights(channels, weights) is None
+    few = Refresher(traced, images(traced, 6), points_per_image=1, ridge=1e-12, seed=0, threads=1)
+    assert few.weights(channels, weights) is None and not few.tune(channels, weights)
     with pytest.raises(ValueError, match="3 images are too few"):
         Refresher(traced, images(traced, 3), points_per_image=5, ridge=1e-3, seed=0)
+
+
+def test_the_ridge_is_chosen_by_what_a_policy_gains():
+    traced = residual()
+    channels, weights = repaired(traced)
+    few = {"points_per_image": 2, "seed": 0, "threads": 1}
+    data = images(traced, 24)
+    refresher = Refresher(traced, data, ridge=1e-9, **few)
+    refresher.tune(channels, weights)
+    chosen = refresher._walk(channels, weights, refresher._ridge).error
+    assert chosen == min(refresher._walk(channels, weights, ridge).error for ridge in STIFFER)
