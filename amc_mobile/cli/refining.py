@@ -77,6 +77,7 @@ def _search(session: Session, pruner: RefreshingPruner, searched: str, progress:
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.refine import from_trials
     from amc_mobile.search.run import search
+    from amc_mobile.search.why import read_curves
 
     folder, config = session.folder, session.config
     evaluations = min(config.prune.refine, config.search.episodes)
@@ -91,7 +92,7 @@ def _search(session: Session, pruner: RefreshingPruner, searched: str, progress:
         folder=inner,
         progress=progress,
         context={"model": session.model_sha256, "searched": searched},
-        agent=from_trials(read_trials(folder.trials), evaluations),
+        agent=from_trials(read_trials(folder.trials), read_curves(folder.sensitivity), evaluations),
     )
     first = read_trials(inner.trials)[0]
     write_json(folder.refined, Refinement(searched, "", first, found.best, found.evaluations))

@@ -108,6 +108,14 @@ class Problem:
             self._curves = measure(self.walls, self.probe, self.config.sensitivity_points)
         return self._curves
 
+    def take_over(self, curves: Mapping[str, Curve]) -> bool:
+        """Curves by group that an earlier search measured, instead of new ones. False: a group has none."""
+        found = [curves.get(group.name) for group in self.walls.groups]
+        if None in found:
+            return False
+        self._curves = tuple(curve for curve in found if curve is not None)
+        return True
+
     @property
     def curves_known(self) -> bool:
         """Whether groups were measured alone."""

@@ -7,28 +7,35 @@ policies are judged by an evaluator that refreshes each of them, which takes sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from amc_mobile.search import local
+from amc_mobile.search import guided, local
 from amc_mobile.search.agents import Agent
 from amc_mobile.search.problem import Problem
+from amc_mobile.search.sensitivity import Curve
 from amc_mobile.trials import Trial
 
-_BEST = 4  # of all trials, beside the best of every agent
+_AGENTS = 6  # whose best policies are judged again
 
 
-def from_trials(former: Sequence[Trial], evaluations: int) -> Agent:
-    """The agent that begins with the best of these trials, and changes the best of them at random."""
+def from_trials(former: Sequence[Trial], curves: Mapping[str, Curve], evaluations: int) -> Agent:
+    """The agent that begins with the best of these trials, then descends (guided.py) and ends with random changes.
+
+    `curves` say what every group loses alone, repaired as the search repairs; the descent finds out how much more or
+    less it is now. Without them there is no descent.
+    """
 
     def agent(problem: Problem) -> None:
         ranked = sorted(former, key=problem.goal.merit, reverse=True)  # stable: of equals the first
         best_of = {trial.agent: trial for trial in reversed(ranked)}  # of each agent, the best
-        for trial in (ranked[0], *(best_of[name] for name in sorted(best_of)), *ranked[1:_BEST]):
+        for trial in sorted(best_of.values(), key=problem.goal.merit, reverse=True)[:_AGENTS]:
             widths = problem.widths(trial)
             if problem.walls.policy(widths).kept not in {other.kept for other in problem.trials}:
                 problem.evaluate(trial.agent, "local" if trial.agent == local.AGENT else "opponent", widths)
+        if problem.take_over(curves):
+            guided.descend(problem, evaluations - problem.spent)
         rng = np.random.default_rng((problem.seed, len(problem.walls.groups), 2))
         for _ in range(evaluations):
             local.improve(problem, rng)

@@ -102,7 +102,7 @@ def test_loading_a_module_from_it_says_why_not(searched):
 
 def test_the_same_command_resumes_and_another_file_is_another_run(amc, line, searched, exported, tmp_path):
     folder = shutil.copytree(searched, tmp_path / "run")
-    assert amc(*line, "--out", folder).err.count("done before") == 4
+    assert amc(*line, "--out", folder).err.count("done before") == 5
     other = tmp_path / "other.onnx"
     onnx.save(foreign(exported("digits"), seed=1), other)
     answer = amc(*line, "--model", other, "--out", folder)

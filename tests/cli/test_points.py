@@ -36,7 +36,7 @@ def test_a_point_is_cut_exported_benchmarked_and_taken_back(amc, run_folder, tin
     report = amc("report", run_folder, "--json").json()
     assert report["macs_after"] == other.cost.macs and report["point"] == other.index
     assert f"trial {other.index}" in (run_folder / "report.md").read_text(encoding="utf-8")
-    assert amc("search", "--config", tiny, "--out", run_folder).err.count("done before") == 6
+    assert amc("search", "--config", tiny, "--out", run_folder).err.count("done before") == 7
     assert amc("prune", run_folder).code == 0
     assert read_json(run_folder / "policy.json")["kept"] == winner["kept"]
 

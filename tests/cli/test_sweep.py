@@ -69,7 +69,7 @@ def test_an_order_names_stages_and_needs_no_device_unless_it_measures(swept):
     orders = {job.step: sweep.order(job) for job in sweep.jobs}
     words = orders["search"].arguments
     assert words[:2] == ("run", str(sweep.root / "configs" / "host-latency0.6-s0.toml"))
-    assert words.count("--stage") == 5
+    assert words.count("--stage") == 6
     assert str(sweep.root / "shared" / "original-s0") in words
     assert "--elsewhere" in words
     assert orders["search"].gpu
