@@ -96,7 +96,8 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     return (
         section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
         + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
-        "Intervals of a difference are of the same images. The seconds of a search are wall time beside other work.\n"
+        "Intervals of a difference are of the same images. The seconds of a search are wall time beside other work. "
+        f"{raw.get('note', '')}\n"
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax
+from threadpoolctl import ThreadpoolController
 
 from amc_mobile.device.protocol import Progress
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
@@ -96,6 +97,7 @@ class Refresher:
         self._answers = original.answers
         self._made = [original.go(segment) for segment in self._plan.segments]
         self._ridge: float = STIFFER[0]
+        self._libraries = ThreadpoolController()
 
     def tune(self, channels: Channels, weights: Weights) -> bool:
         """Chooses the ridge that serves this policy best. False: with none of them it comes nearer to the original."""
@@ -109,9 +111,10 @@ class Refresher:
         return walk.weights if walk.error < walk.error_before else None
 
     def _walk(self, channels: Channels, weights: Weights, ridge: float) -> Walk:
-        walk = Walk(self._plan, self._answers, channels, weights, (ridge,), cautious=False)
-        for segment, made in zip(self._plan.segments, self._made, strict=True):
-            walk.go(segment, made)
+        with self._libraries.limit(limits=1, user_api="blas"):  # small products: waiting threads cost more than they do
+            walk = Walk(self._plan, self._answers, channels, weights, (ridge,), cautious=False)
+            for segment, made in zip(self._plan.segments, self._made, strict=True):
+                walk.go(segment, made)
         return walk
 
 
