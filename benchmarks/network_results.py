@@ -79,7 +79,7 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     )
     rows = [
         (
-            each["network"],
+            {"mobilenet_v1": "mobilenet_v1_0.75"}.get(each["network"], each["network"]),
             f"{each['share']:.0%}",
             f"{each['amc']:.1%} ({_ends(each['amc_interval'])})",
             f"{each['uniform']:.1%}",
@@ -91,7 +91,7 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
             f"{each['search_s']:.0f}",
             str(each["evaluations"]),
         )
-        for each in raw["points"]
+        for each in sorted(raw["points"], key=lambda each: (each["network"], -each["share"]))
     ]
     return (
         section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
