@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,12 +46,12 @@ def refine(session: Session, progress: Progress) -> None:
 
 def is_refined(folder: RunFolder) -> bool:
     """Whether refined.json is about the folder's present search."""
-    return folder.refined.is_file() and read_json(folder.refined)["searched"] == _searched(folder)
+    return _stored(folder).get("searched") == _searched(folder)
 
 
 def refined(folder: RunFolder) -> Policy | None:
     """The refined policy of the folder's present search, if there is one."""
-    best = read_json(folder.refined)["best"] if is_refined(folder) else None
+    best = _stored(folder)["best"] if is_refined(folder) else None
     return None if best is None else Policy(tuple(best["kept"]))
 
 
@@ -134,6 +134,12 @@ def _refresher(session: Session) -> tuple[Refresher | None, str]:
 def _tuned(refresher: Refresher, pruner: Pruner, best: Policy) -> bool:
     """Whether the refresher is of use for the winner; its ridge is then the winner's best."""
     return refresher.tune(pruner.channels(best), pruner.weights(best) or {})
+
+
+def _stored(folder: RunFolder) -> dict[str, Any]:
+    """What refined.json says; nothing if it is not there, or of another version. Raises: RunFolderError if damaged."""
+    stored = read_json(folder.refined) if folder.refined.is_file() else None
+    return stored if isinstance(stored, dict) and {"searched", "best"} <= stored.keys() else {}
 
 
 def _searched(folder: RunFolder) -> str:

@@ -182,8 +182,8 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
 
 def _print_refined(folder: RunFolder) -> None:
     """What became of the winner when the best policies were judged as they will be repaired."""
-    better = read_json(folder.refined) if folder.refined.is_file() else None
-    if better is not None and better["best"] is not None:
+    better = read_json(folder.refined) if folder.refined.is_file() else {}
+    if better.get("first") and better.get("best"):
         first, best = (better[name]["reward"] for name in ("first", "best"))
         _print(f"refined  reward, repaired as it ships: winner {first:.4f}, refined {best:.4f}")
 
