@@ -65,7 +65,8 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str
             yield "guaranteed", loss, {**limit, "finetune.epochs": arguments.epochs}
     if "sparse" in only:
         for density in map(float, arguments.densities.split(",")):
-            limit = {"search.granularity": "weight", "budget.params": density}
+            least = min(0.2, density / 4)  # of any layer, or small densities cannot be reached
+            limit = {"search.granularity": "weight", "budget.params": density, "search.min_keep_ratio": least}
             yield "sparse", density, {**limit, "finetune.epochs": arguments.epochs}
 
 
