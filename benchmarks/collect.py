@@ -47,7 +47,9 @@ def facts(run: Path) -> dict[str, Any]:
         name: json.loads((run / f"{name}.json").read_text()) for name in ("summary", "accuracy", "search", "table")
     }
     kept = {
-        key: value for key, value in files["summary"].items() if key not in ("onnx", "weights", "report", "commands")
+        key: value
+        for key, value in files["summary"].items()
+        if key not in ("onnx", "onnx_int8", "weights", "report", "commands")
     }
     return {
         "command": command(run, files["summary"]),
