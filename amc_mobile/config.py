@@ -104,8 +104,13 @@ class RunConfig(Section):
     @property
     def refines(self) -> bool:
         """Whether the winner of the search is improved as it will be repaired."""
-        wanted = self.prune.refine > 0 and self.prune.refresh and self.prune.reconstruct
+        wanted = self.refinements > 0 and self.prune.refresh and self.prune.reconstruct
         return wanted and self.search.granularity == "channel" and self.search.protocol == "resource"
+
+    @property
+    def refinements(self) -> int:
+        """At most so many networks are judged for that: never more than the search had episodes."""
+        return min(self.prune.refine, self.search.episodes)
 
     @property
     def quantises(self) -> bool:

@@ -45,7 +45,7 @@ def size(stage: str, config: RunConfig) -> str:
         at_most = "" if search.evaluations is None else f", at most {search.evaluations} evaluations"
         return f"agent {search.agent}, {search.episodes} episodes on {config.data.search_images} images{at_most}"
     if stage == "refine":
-        return f"at most {min(config.prune.refine, config.search.episodes)} networks, each repaired before it is judged"
+        return f"at most {config.refinements} networks, each repaired before it is judged"
     if stage == "settle":
         return "some seconds; a repair of the table about a minute"
     if stage == "bench":

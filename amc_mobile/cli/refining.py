@@ -80,7 +80,7 @@ def _search(session: Session, pruner: RefreshingPruner, searched: str, progress:
     from amc_mobile.search.why import read_curves
 
     folder, config = session.folder, session.config
-    evaluations = min(config.prune.refine, config.search.episodes)
+    evaluations = config.refinements
     inner = _folder(folder, searched)
     found = search(
         session.network,

@@ -1,8 +1,8 @@
 """How good a policy is: prune the network, run it on the search images, no fine-tuning (He et al. 2018, sec. 3.3).
 
 Float networks are run, also where the budget is a latency in int8. To quantise a candidate and to calibrate it on
-itself costs more than to run it. `benchmarks/int8_accuracy.py` asks whether random
-policies come in the same order by either.
+itself costs more than to run it. `benchmarks/int8_accuracy.py` asks whether random policies come in the same order by
+either.
 """
 
 from __future__ import annotations

@@ -28,9 +28,10 @@ def from_trials(former: Sequence[Trial], curves: Mapping[str, Curve], evaluation
     """
 
     def agent(problem: Problem) -> None:
-        ranked = sorted(former, key=problem.goal.merit, reverse=True)  # stable: of equals the first
-        best_of = {trial.agent: trial for trial in reversed(ranked)}  # of each agent, the best
-        for trial in sorted(best_of.values(), key=problem.goal.merit, reverse=True)[:_AGENTS]:
+        best_of: dict[str, Trial] = {}  # of each agent, from the best of all on
+        for trial in sorted(former, key=problem.goal.merit, reverse=True):  # stable: of equals the first
+            best_of.setdefault(trial.agent, trial)
+        for trial in list(best_of.values())[:_AGENTS]:
             widths = problem.widths(trial)
             if problem.walls.policy(widths).kept not in {other.kept for other in problem.trials}:
                 problem.evaluate(trial.agent, "local" if trial.agent == local.AGENT else "opponent", widths)
