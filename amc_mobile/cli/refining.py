@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from amc_mobile.cli.budgets import budgets, search_settings, tables
 from amc_mobile.cli.console import note
 from amc_mobile.runs import RunFolder, read_json, read_trials, write_json
@@ -117,11 +115,10 @@ def _refresher(session: Session) -> tuple[Refresher | None, str]:
         return None, "detectors are not"
     if len(split) < _FEWEST:
         return None, f"{len(split)} calibration images are too few"
-    images = split.tensors(session.preprocessing)
-    some = np.random.default_rng(session.config.seed).permutation(len(images))[:_IMAGES]
+    images = split.shuffled(session.config.seed).tensors(session.preprocessing)
     refresher = Refresher(
         session.traced,
-        images[some],
+        images[:_IMAGES],
         points_per_image=max(1, round(_POINTS * settings.points_per_image)),
         ridge=settings.ridge,
         seed=session.config.seed,

@@ -184,7 +184,7 @@ class Session:
             self.traced,
             channels,
             weights,
-            self.splits.calibration.tensors(self.preprocessing),
+            self.splits.calibration.shuffled(self.config.seed).tensors(self.preprocessing),
             points_per_image=settings.points_per_image,
             ridge=settings.ridge,
             seed=self.config.seed,

@@ -16,7 +16,7 @@ _TEST_SHARE = 4  # a fourth of the images, where nothing else says how many are 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Some images of a set, by their sorted indices."""
+    """Some images of a set, by their indices, which are sorted unless they were `shuffled`."""
 
     images: ImageSet
     indices: np.ndarray
@@ -33,6 +33,10 @@ class Split:
     def tensors(self, preprocessing: Preprocessing) -> np.ndarray:
         """float32 (N, C, H, W). Raises: DataError if a picture cannot be read."""
         return self.images.tensors(self.indices, preprocessing)
+
+    def shuffled(self, seed: int) -> Split:
+        """The same images in an order of chance: the sources of many are sorted by class."""
+        return Split(self.images, np.random.default_rng(seed).permutation(self.indices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 from amc_mobile.device.protocol import Progress
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
@@ -26,6 +26,7 @@ from amc_mobile.prune.segments import Tensor
 from amc_mobile.prune.walk import HELD_OUT, RIDGES, Distance, Original, Plan, Settings, Walk
 
 STIFFER = (1, 30, 1000)  # times the ridge: what few images need differs more from network to network
+_WIDE = 1024  # inputs of a layer from which on its products are worth several threads
 
 
 def refresh(
@@ -45,7 +46,7 @@ def refresh(
 
     Args:
         weights: the repaired weights to start from, as Reconstructor gives them; what is not refreshed stays.
-        images: calibration images, preprocessed, (N, C, H, W).
+        images: calibration images, preprocessed, (N, C, H, W), in an order of chance: the last ones are held out.
         points_per_image: sampled output positions of a layer per image.
         ridge: the pull towards the weights of before, relative to the mean diagonal of the inputs' moments. Each layer
             is also tried with a stronger one.
@@ -58,16 +59,18 @@ def refresh(
     if len(images) < HELD_OUT:
         return dict(weights or {})
     plan = Plan(traced, images, Settings(points_per_image, ridge, seed, threads, distance or _distance_of_logits))
-    original = Original(plan)
-    walks = [
-        Walk(plan, original.answers, channels, weights or {}, RIDGES, cautious=cautious) for cautious in (True, False)
-    ]
-    for number, segment in enumerate(plan.segments):
-        made = original.go(segment)
-        for walk in walks:
-            walk.go(segment, made)
-        if progress is not None:
-            progress(number + 1, len(plan.segments), "refreshing the layers")
+    with _blas_threads(plan):
+        original = Original(plan)
+        walks = [
+            Walk(plan, original.answers, channels, weights or {}, RIDGES, cautious=cautious)
+            for cautious in (True, False)
+        ]
+        for number, segment in enumerate(plan.segments):
+            made = original.go(segment)
+            for walk in walks:
+                walk.go(segment, made)
+            if progress is not None:
+                progress(number + 1, len(plan.segments), "refreshing the layers")
     return min(walks, key=lambda walk: walk.error).weights
 
 
@@ -97,7 +100,6 @@ class Refresher:
         self._answers = original.answers
         self._made = [original.go(segment) for segment in self._plan.segments]
         self._ridge: float = STIFFER[0]
-        self._libraries = ThreadpoolController()
 
     def tune(self, channels: Channels, weights: Weights) -> bool:
         """Chooses the ridge that serves this policy best. False: with none of them it comes nearer to the original."""
@@ -111,11 +113,16 @@ class Refresher:
         return walk.weights if walk.error < walk.error_before else None
 
     def _walk(self, channels: Channels, weights: Weights, ridge: float) -> Walk:
-        with self._libraries.limit(limits=1, user_api="blas"):  # small products: waiting threads cost more than they do
+        with _blas_threads(self._plan):
             walk = Walk(self._plan, self._answers, channels, weights, (ridge,), cautious=False)
             for segment, made in zip(self._plan.segments, self._made, strict=True):
                 walk.go(segment, made)
         return walk
+
+
+def _blas_threads(plan: Plan) -> threadpool_limits:
+    """One thread where the products are small: beside ONNX Runtime's own, threads that wait cost more than they do."""
+    return threadpool_limits(limits=1 if plan.widest < _WIDE else None, user_api="blas")
 
 
 def _distance_of_logits(right: Array, own: Array) -> float:

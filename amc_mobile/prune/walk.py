@@ -68,6 +68,7 @@ class Plan:
             for parts in alone
             if parts[0].matrix(traced).shape[0] <= WIDEST_GRAM and parts[0].layers[0].input in self._nodes
         }
+        self.widest = max((parts[0].matrix(traced).shape[0] for parts in self.problems.values()), default=0)
         self._shapes = {item.name: str(item.type.tensor_type.shape) for item in traced.model.graph.value_info}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in traced.model.graph.node:

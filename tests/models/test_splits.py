@@ -139,3 +139,13 @@ def test_a_transfer_needs_two_parts_only(files, settings, train, test):
 def test_a_transfer_with_too_few_images_says_what_to_lower(files, settings, said):
     with pytest.raises(DataError, match=said):
         train_and_test(TransferDataConfig(name=files["whole"], **settings), seed=0)
+
+
+def test_a_shuffled_split_has_the_same_images_in_an_order_of_chance(files):
+    """Else the last images, which the refresh does not fit to, would be of other classes where files lie by class."""
+    split = make_splits(DataConfig(name=files["whole"], search_images=4, calibration_images=24), 3).calibration
+    once = split.shuffled(3)
+    assert np.array_equal(np.sort(once.indices), split.indices)
+    assert np.count_nonzero(np.diff(once.indices) < 0) >= 6
+    assert np.array_equal(once.indices, split.shuffled(3).indices)
+    assert np.array_equal(once.labels, split.images.labels[once.indices])
