@@ -1,4 +1,4 @@
-"""The tables of RESULTS.md about pruned networks: hand-made rules, other protocols, accuracy under latency budgets.
+"""The tables of RESULTS.md about pruned networks: rules, protocols, accuracy and latency, int8, what a search costs.
 
 Called by collect.py. Each table comes from one file in raw/, and says which command made it, when and where.
 """
@@ -20,7 +20,14 @@ _NAMES = {
 
 def network_results(raw: Mapping[str, Any]) -> str:
     """Markdown for those of the raw files that are there, by their names."""
-    makers = {"rules": rules, "protocols": protocols, "latency_curve": latency_curve}
+    makers = {
+        "rules": rules,
+        "protocols": protocols,
+        "latency_curve": latency_curve,
+        "accuracy_against_clock": against_clock,
+        "int8_accuracy": int8_accuracy,
+        "search_cost": search_cost,
+    }
     return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
 
 
@@ -98,6 +105,79 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
         + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
         "Intervals of a difference are of the same images. The seconds of a search are wall time beside other work. "
         f"{raw.get('note', '')}\n"
+    )
+
+
+def against_clock(raw: Mapping[str, Any]) -> str:
+    """Every way to make one network faster, in float and in int8, timed in one session."""
+    head = ("method", "budget", "precision", "latency, ms", "speed-up (95 %)", "top-1 (95 %)")
+    rows = [
+        (
+            each["method"],
+            each["label"] or "–",
+            each["precision"],
+            f"{each['latency_us'] / 1000:.2f}",
+            f"{each['speedup']:.2f} ({each['speedup_ci'][0]:.2f}–{each['speedup_ci'][1]:.2f})",
+            f"{each['accuracy']:.1%} ({_ends(each['accuracy_ci'])})",
+        )
+        for each in raw["points"]
+    ]
+    return (
+        section(f"Accuracy against the clock, {raw['model']}", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} {raw['on']}; {raw['test_images']} test images; {raw['finetune_epochs']} epochs of "
+        "fine-tuning. All networks were timed interleaved, in one session; AMC under MACs has as many MACs as the "
+        "uniform network of its line.\n"
+    )
+
+
+def int8_accuracy(raw: Mapping[str, Any]) -> str:
+    """Float beside int8 by each method that finds ranges, as shipped: seven-bit weights, corrected biases."""
+    networks: Mapping[str, Any] = raw["networks"]
+    methods = list(dict.fromkeys(row["method"] for found in networks.values() for row in found["int8"]))
+    head = ("network", "images", "float", *methods, "minmax, biases not corrected", "rank correlation with float")
+    rows = []
+    for name, found in networks.items():
+        top1 = {(row["method"], row["weight_bits"], row["corrected"]): row["top1"] for row in found["int8"]}
+        ranking = found["ranking"].get("spearman", {}).get("kl")
+        rows.append(
+            (
+                name,
+                f"{found['test_images']:,}",
+                f"{found['float']['top1']:.2%}",
+                *(f"{top1[method, 7, True]:.2%}" for method in methods),
+                f"{top1['minmax', 7, False]:.2%}",
+                "–" if ranking is None else f"{ranking:.3f}",
+            )
+        )
+    return (
+        section("Networks in int8 (top-1)", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} Static QDQ, weights per channel in seven bits, {raw['calibration_images']} calibration "
+        "images, no training. The last column: how alike divergences of random pruned networks in float and in int8 "
+        "order them (Spearman).\n"
+    )
+
+
+def search_cost(raw: Mapping[str, Any]) -> str:
+    """Wall seconds, CPU-seconds and evaluations beside the published."""
+    head = ("network", "wall, min", "CPU-s", "evaluated", "refreshed", "stages, s", "shared by searches, s", "paper")
+    own = ("calibrate", "search", "refine")
+    rows = [
+        (
+            each["network"],
+            f"{each['wall_s'] / 60:.1f}",
+            f"{each['cpu_s']:.0f}",
+            str(each["evaluations"]),
+            str(each["refreshed"]),
+            ", ".join(f"{name} {each['stages'][name]['wall_s']:.0f}" for name in own),
+            ", ".join(f"{name} {one['wall_s']:.0f}" for name, one in each["stages"].items() if name not in own),
+            each["paper"],
+        )
+        for each in raw["rows"]
+    ]
+    loads = ", ".join(f"{each['load_before']:.1f}" for each in raw["rows"])
+    return (
+        section("What a search costs", raw["command"], [head, *rows])
+        + f"\n{_made(raw)} One run each; the machine's load before: {loads}.\n"
     )
 
 
