@@ -31,6 +31,11 @@ def network_results(raw: Mapping[str, Any]) -> str:
     return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
 
 
+def network_name(config: str) -> str:
+    """The network of a published ImageNet configuration."""
+    return {"mobilenet_v1": "mobilenet_v1_0.75"}.get(config, config)
+
+
 def rules(raw: Mapping[str, Any]) -> str:
     """Hand-made rules beside AMC, before and after fine-tuning: means over the seeds."""
     head = ("network", "rule", "MACs", "parameters", "before", "after", "AMC ahead before (95 %)", "after (95 %)")
@@ -86,7 +91,7 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     )
     rows = [
         (
-            {"mobilenet_v1": "mobilenet_v1_0.75"}.get(each["network"], each["network"]),
+            network_name(each["network"]),
             f"{each['share']:.0%}",
             f"{each['amc']:.1%} ({_ends(each['amc_interval'])})",
             f"{each['uniform']:.1%}",

@@ -1,0 +1,88 @@
+"""The part of RESULTS.md that says where the method loses, from the raw files. Called by collect.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from network_results import network_name
+
+
+def losses(raw: Mapping[str, Any]) -> str:
+    """Markdown for what the raw files that are there show against the method."""
+    makers = {
+        "latency_curve": _no_lead,
+        "rules": _no_lead_after_training,
+        "search_quality": _ddpg_alone,
+        "resnet56": _macs_are_not_time,
+        "demo": _less_in_int8,
+    }
+    lines = [line for name, maker in makers.items() if name in raw for line in maker(raw[name])]
+    return "\n## Where the method loses\n\n" + "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
+
+
+def _no_lead(raw: Mapping[str, Any]) -> Iterator[str]:
+    for network in dict.fromkeys(each["network"] for each in raw["points"]):
+        own, name = [each for each in raw["points"] if each["network"] == network], network_name(network)
+        level = [
+            f"{each['share']:.0%} ({100 * each['ahead'][0]:+.1f})"
+            for each in own
+            if each["ahead"][1] <= 0 and each["macs_share"] < 1  # both are the whole network
+        ]
+        if level:
+            yield (
+                f"**Nothing to choose.** {name} under a latency budget of {', '.join(level)}: AMC's network "
+                "is not surely better than one that prunes every layer by one ratio (points of top-1; see the table)."
+            )
+        low = [each for each in own if each["amc"] < each["original"] / 2]
+        if low:
+            shares = ", ".join(f"{each['share']:.0%} ({each['amc']:.1%})" for each in low)
+            yield (
+                f"**Far cuts need training.** {name} under {shares} keeps less than half of its accuracy "
+                "without fine-tuning, with any agent. 650 images cannot train it again here."
+            )
+
+
+def _no_lead_after_training(raw: Mapping[str, Any]) -> Iterator[str]:
+    for row in raw["table"]:
+        ahead = row["amc_ahead_after"]
+        if ahead is not None and ahead[1] <= 0:
+            yield (
+                f"**Fine-tuning levels it.** {row['network']}, half the MACs, after {raw['epochs']} epochs: AMC less "
+                f"{'its own search without refinement' if row['rule'] == 'unrefined' else row['rule']} is "
+                f"{100 * ahead[0]:+.2f} points ({100 * ahead[1]:+.2f} to {100 * ahead[2]:+.2f}); before fine-tuning "
+                f"{100 * row['amc_ahead_before'][0]:+.2f}."
+            )
+
+
+def _ddpg_alone(raw: Mapping[str, Any]) -> Iterator[str]:
+    cells: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in raw["table"]:
+        cells.setdefault((row["network"], row["budget"], row["metric"]), {})[row["agent"]] = row["reward"][0]
+    for (network, budget, metric), rewards in cells.items():
+        alone, rule = rewards.get("ddpg-400"), rewards.get("sensitivity")
+        if alone is not None and rule is not None and alone < rule:
+            yield (
+                f"**DDPG alone.** {network}, {budget:.0%} {metric.removesuffix('_us')}: AMC's agent as published, 400 "
+                f"episodes, ends with a divergence of {-alone:.2f} nats, cutting by each group's sensitivity with "
+                f"{-rule:.2f}. That is why it is one agent among others here."
+            )
+
+
+def _macs_are_not_time(raw: Mapping[str, Any]) -> Iterator[str]:
+    share = raw["macs_after"] / raw["macs_before"]
+    if raw["speedup"] < 0.9 / share:
+        yield (
+            f"**MACs are not time.** {raw['model']} with {share:.0%} of its MACs is {raw['speedup']:.2f}x as fast on "
+            f"{raw['device']}, not {1 / share:.2f}x: what stays is shortcuts, small layers and the runtime's own work."
+        )
+
+
+def _less_in_int8(raw: Mapping[str, Any]) -> Iterator[str]:
+    before, after = raw["latency_before_int8_us"], raw["latency_after_int8_us"]
+    if before and after and before / after < raw["speedup"]:
+        yield (
+            f"**Less in int8.** {raw['model']}: the network that was made {raw['speedup']:.2f}x faster in float is, in "
+            f"int8, {before / after:.2f}x faster than the original in int8. A budget of one precision is not kept in "
+            "the other; `--precision int8` searches on an int8 table."
+        )
