@@ -49,7 +49,8 @@ def table_error(raw: Mapping[str, Any]) -> str:
         f"{pooled['within5']:.1%} within 5 %. Held-out networks are drawn by other samplers than the carriers'; "
         '"MACs alone" is the best line through the carriers\' MACs; "prices" are what a search pays, which never fall '
         "with a width; the last three columns are the layers' shares of the full network, by the table and (in "
-        "brackets) by the runtime's profiler in place, in the table's own campaign.\n"
+        "brackets) by the runtime's profiler in place, in the table's own campaign. On two threads this virtual "
+        "machine has two moods, 35 % apart, that last for minutes: a table is of one of them.\n"
     )
 
 
