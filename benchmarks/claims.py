@@ -50,11 +50,15 @@ def _rules(raw: Mapping[str, Any]) -> Iterator[Row]:
         )
         there = [cells[network, rule] for rule in _RULES if (network, rule) in cells]
         yield (
-            "the rules, before fine-tuning",
+            f"{network}: the rules, before fine-tuning",
             paper_rules,
             ", ".join(f"{row['rule']} {100 * row['before'][0]:.1f}" for row in there),
         )
-        yield ("the rules, after", "–", ", ".join(f"{row['rule']} {100 * row['after'][0]:.1f}" for row in there))
+        yield (
+            f"{network}: the rules, after",
+            "–",
+            ", ".join(f"{row['rule']} {100 * row['after'][0]:.1f}" for row in there),
+        )
 
 
 def _protocols(raw: Mapping[str, Any]) -> Iterator[Row]:

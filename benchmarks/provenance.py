@@ -16,6 +16,7 @@ from amc_mobile.device.machine import cores, cpu_model
 
 HERE = Path(__file__).parent
 _STARTED = time.monotonic()
+_SOURCES = ("--", ":(top)", ":(top,exclude)benchmarks/raw")  # raw results do not change what is measured
 _PLACES = {
     "--data": "FOLDER",
     "--work": "FOLDER",
@@ -30,7 +31,7 @@ def provenance() -> dict[str, Any]:
     """Facts for the top of a raw file. `seconds` are those of this process alone: a resumed benchmark took longer."""
     return {
         "command": command(sys.argv),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", *_SOURCES) else ""),
         "machine": machine(),
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
