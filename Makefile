@@ -23,7 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .PHONY: help
 help: ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
-	@awk -F ':.*## ' '/^[a-z_0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_0-9-]+:.*## / {printf "  %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: DEVICE=$(DEVICE) MODEL=$(MODEL) WEIGHTS= DATA= TABLE= LATENCY=$(LATENCY) RUN=$(or $(RUN),runs/demo) ARGS='more options of the command'"
 
 .PHONY: setup
@@ -91,8 +91,8 @@ bench-mobilenet_v2: setup need-data ## MobileNet-V2, ImageNet, 70 % latency on t
 bench-resnet56: setup need-data ## ResNet-56, CIFAR-10, 50 % MACs (minutes): DATA=folder
 	$(AMC) run configs/resnet56_cifar10.toml --data $(DATA) $(ARGS)
 
-.PHONY: bench-fashion_mnist
-bench-fashion_mnist: setup need-data ## VGG-small, Fashion-MNIST, trained here, 50 % latency, int8: DATA=folder
+.PHONY: bench-fashion_mnist_vgg
+bench-fashion_mnist_vgg: setup need-data ## VGG-small, Fashion-MNIST, trained here, 50 % latency, int8: DATA=folder
 	$(AMC) run configs/fashion_mnist_vgg.toml --data $(DATA) $(ARGS)
 
 .PHONY: need-data
