@@ -56,7 +56,8 @@ def rules(raw: Mapping[str, Any]) -> str:
         + f"\n{_made(raw)} Rows were computed on: {machines}. "
         f"Mean ± standard deviation over {seeds} seeds, which draw the images of search and "
         f"calibration, the agents' chance and the order of training; {epochs} epochs of fine-tuning. "
-        f"Intervals are over seeds and the {raw['rows'][0]['test_images']:,} test images, paired.\n"
+        f"Intervals are over seeds and the {raw['rows'][0]['test_images']:,} test images, paired. "
+        f"{raw.get('note', '')}\n"
     )
 
 
