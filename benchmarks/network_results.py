@@ -63,7 +63,17 @@ def rules(raw: Mapping[str, Any]) -> str:
 
 def protocols(raw: Mapping[str, Any]) -> str:
     """Accuracy-guaranteed and fine-grained searches."""
-    head = ("search", "asked", "parameters that stay", "MACs", "top-1 before", "pruned", "fine-tuned", "loss (95 %)")
+    head = (
+        "search",
+        "asked",
+        "parameters that stay",
+        "MACs",
+        "top-1 before",
+        "pruned",
+        "epochs",
+        "fine-tuned",
+        "loss (95 %)",
+    )
     asked = {"guaranteed": "at most {:.0%} lost on the search images", "sparse": "density {:.0%}"}
     rows = [
         (
@@ -71,16 +81,17 @@ def protocols(raw: Mapping[str, Any]) -> str:
             asked[row["what"]].format(row["asked"]),
             f"{row['params_share']:.1%} (1/{1 / row['params_share']:.2f})",
             f"{row['macs_share']:.1%}",
-            *(f"{row[name]:.2%}" for name in ("original", "before", "after")),
+            *(f"{row[name]:.2%}" for name in ("original", "before")),
+            str(row["epochs"]),
+            f"{row['after']:.2%}",
             _interval(row["loss"]),
         )
         for row in raw["rows"]
     ]
-    epochs = raw["rows"][0]["epochs"]
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
-        + f"\n{_made(raw)} {epochs} epochs of fine-tuning. Intervals are over the "
-        f"{raw['rows'][0]['test_images']:,} test images, paired.\n"
+        + f"\n{_made(raw)} The loss is after fine-tuning, against the original, which is not; intervals are over the "
+        f"{raw['rows'][0]['test_images']:,} test images, paired. {raw.get('note', '')}\n"
     )
 
 
