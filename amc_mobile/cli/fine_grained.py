@@ -91,4 +91,4 @@ def export(session: Session, progress: Progress) -> None:
 def _sparse(session: Session, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
     from amc_mobile.prune.sparse_module import sparse_module
 
-    return sparse_module(session.original, session.traced, policy)
+    return sparse_module(session.original, session.sparse, policy)

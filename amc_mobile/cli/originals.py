@@ -84,12 +84,20 @@ def calibrate(session: Session, progress: Progress) -> None:
     from amc_mobile.prune.gram import collect
 
     config = session.config
-    if session.fine_grained:
-        return  # weights are chosen by magnitude, and nothing is repaired
     images = session.splits.calibration.tensors(session.preprocessing)
     points = config.prune.points_per_image
-    grams = collect(session.traced, images, points, seed=config.seed, threads=session.threads, progress=progress)
+    grams = collect(
+        session.traced,
+        images,
+        points,
+        seed=config.seed,
+        threads=session.threads,
+        progress=progress,
+        every=session.fine_grained,
+    )
     grams.save(session.folder.gram)
+    if session.fine_grained:
+        return  # weights are chosen by magnitude
     progress(len(images), len(images), "ranking the channels")
     session.ranking  # noqa: B018 - ranked here and saved, so that no later process does it again
 

@@ -195,20 +195,29 @@ class Session:
 
     @cached_property
     def sparse(self) -> SparsePruner:
-        """From a policy of the sparse view to the network with zeros."""
+        """From a policy of the sparse view to the network with zeros, repaired if the settings want it."""
         from amc_mobile.prune.sparse import SparsePruner
+        from amc_mobile.prune.sparse_repair import SparseReconstructor
 
-        return SparsePruner(self.traced)
+        settings = self.config.prune
+        repair = SparseReconstructor(self.traced, self.grams, settings.ridge) if settings.reconstruct else None
+        return SparsePruner(self.traced, repair)
 
     @property
     def fine_grained(self) -> bool:
         """Whether single weights become zero, instead of channels being removed."""
         return self.config.search.granularity == "weight"
 
+    @cached_property
+    def _sparse_network(self) -> NetworkGraph:
+        from amc_mobile.prune.sparse import sparse_view
+
+        return sparse_view(self.traced.network)
+
     @property
     def network(self) -> NetworkGraph:
         """What the search decides about: channel groups, or the weights of every layer."""
-        return self.sparse.network if self.fine_grained else self.traced.network
+        return self._sparse_network if self.fine_grained else self.traced.network
 
     def evaluator(self, part: Literal["search", "test"]) -> BatchEvaluator:
         """Scores networks on the search images, beside the original's own answers, or on the test images.

@@ -48,7 +48,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             originals.calibrate,
             after=("graph",),
             settings=(*_IMAGES, "prune.points_per_image", "search.granularity"),
-            outputs=lambda folder: () if config.search.granularity == "weight" else (folder.gram,),
+            outputs=lambda folder: (folder.gram,),
             extras=lambda folder: (folder.ranking,),
         ),
         Stage(

@@ -82,6 +82,7 @@ def collect(
     seed: int,
     threads: int | None = None,
     progress: Progress | None = None,
+    every: bool = False,
 ) -> Grams:
     """Samples the inputs of every layer that can lose input channels, on preprocessed images (N, C, H, W).
 
@@ -90,6 +91,7 @@ def collect(
     Args:
         points_per_image: sampled output positions of a layer per image (He et al. 2018: 10); a smaller map gives all.
         threads: cores for the network; all if None.
+        every: also of layers whose inputs all stay, which can lose single weights.
 
     Raises: DataError if there is no image, the images do not fit the network, or it answers no finite numbers.
     """
@@ -98,7 +100,7 @@ def collect(
             f"calibration images are {tuple(images.shape)}, but {traced.network.name} reads (N, "
             f"{', '.join(map(str, traced.network.input_shape[-3:]))}); give at least one image of that size"
         )
-    sites = _sites(traced, points_per_image, seed, len(images))
+    sites = _sites(traced, points_per_image, seed, len(images), every)
     if not sites:
         return Grams({}, len(images))
     session = tensor_session(traced.model, [layer.input for site in sites for layer in site.layers], threads)
@@ -176,10 +178,10 @@ def draw(generator: np.random.Generator, images: int, available: int, points: in
     return np.stack([generator.choice(available, count, replace=False) for _ in range(images)])
 
 
-def _sites(traced: TracedGraph, points: int, seed: int, images: int) -> list[_Site]:
+def _sites(traced: TracedGraph, points: int, seed: int, images: int, every: bool) -> list[_Site]:
     nodes = {name: node for node in traced.model.graph.node for name in node.output}
     sites = []
-    for index, parts in enumerate(by_weight(problems(traced)).values()):
+    for index, parts in enumerate(by_weight(problems(traced, every=every)).values()):
         windows = [window_of(layer, nodes[layer.output]) for layer in parts[0].layers]
         sites.append(_Site(parts, windows, points, images, [seed, index]))
     return sites

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.traced import TracedGraph, first_channels
+from amc_mobile.prune.sparse_repair import SparseReconstructor
 from amc_mobile.types import ChannelGroup, Layer, LayerKind, Moment, NetworkGraph, Policy, Span, WeightTensor
 
 Masks = dict[str, NDArray[np.bool_]]  # by the name of the weight, in its shape: True for the weights that stay
@@ -50,8 +51,10 @@ def sparse_view(network: NetworkGraph) -> NetworkGraph:
 class SparsePruner:
     """Magnitude pruning with the Pruner's interface. Masks are nested: a weight that goes stays away when more go."""
 
-    def __init__(self, traced: TracedGraph) -> None:
-        self._traced = traced
+    def __init__(self, traced: TracedGraph, repair: SparseReconstructor | None = None) -> None:
+        """`repair` refits the weights that stay; without it they are what they were."""
+        self.traced = traced
+        self._repair = repair
         self.network = sparse_view(traced.network)
         self._whole = first_channels(traced.network.full())
         self._weights = {layer.weight: layer for layer in traced.network.layers}
@@ -74,8 +77,15 @@ class SparsePruner:
 
     def prune(self, policy: Policy) -> onnx.ModelProto:
         """The network in its full size, with zeros. Raises: GraphError as `masks`."""
-        weights = {name: self._traced.weight(name) * mask for name, mask in self.masks(policy).items()}
-        return self._traced.slice(self._whole, weights)
+        masks = self.masks(policy)
+        cut = {name: self.traced.weight(name) * mask for name, mask in masks.items()}
+        return self.traced.slice(self._whole, cut | self.repaired(masks))
+
+    def repaired(self, masks: Masks) -> dict[str, NDArray[np.generic]]:
+        """The refitted weights, zero outside their masks, and biases, by name; nothing without a repair."""
+        if self._repair is None:
+            return {}
+        return {key: array for name, mask in masks.items() for key, array in self._repair.weights(name, mask).items()}
 
 
 def _group(index: int, layers: list[Layer], shape: tuple[int, ...]) -> ChannelGroup:

@@ -11,6 +11,7 @@ from torch import nn
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.prepare import note_of
 from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.prune.module import assign
 from amc_mobile.prune.sparse import Masks, SparsePruner
 from amc_mobile.types import Policy
 
@@ -44,12 +45,13 @@ def zero_keeper(traced: TracedGraph, masks: Masks) -> ZeroKeeper:
     return ZeroKeeper(tensors)
 
 
-def sparse_module(module: nn.Module, traced: TracedGraph, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
+def sparse_module(module: nn.Module, pruner: SparsePruner, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
     """A copy of the module, on the CPU, with the zeros of the policy (one of the sparse view), and what keeps them.
 
-    In eval mode it equals SparsePruner's graph. Raises: GraphError if policy or module do not fit the graph.
+    In eval mode it equals the pruner's graph. Raises: GraphError if policy or module do not fit the graph.
     """
-    sparse = copy.deepcopy(module).cpu()
-    keeper = zero_keeper(traced, SparsePruner(traced).masks(policy))
+    sparse, masks = copy.deepcopy(module).cpu(), pruner.masks(policy)
+    keeper = zero_keeper(pruner.traced, masks)
     keeper(sparse)
+    assign(sparse, pruner.repaired(masks), pruner.traced)
     return sparse, keeper

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from amc_mobile.cost.formulas import layer_macs, macs, memory_bytes, params, size_bytes
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import DataError, GraphError
 from amc_mobile.export.to_onnx import export, parity
 from amc_mobile.graph.trace import trace
 from amc_mobile.models.zoo import find, load_module
+from amc_mobile.prune.gram import collect, tensor_session
 from amc_mobile.prune.sparse import SparsePruner, sparse_view
 from amc_mobile.prune.sparse_module import sparse_module
+from amc_mobile.prune.sparse_repair import SparseReconstructor
 from amc_mobile.types import Policy
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, images, residual
@@ -93,8 +95,9 @@ def test_nothing_pruned_changes_nothing():
     np.testing.assert_array_equal(run(pruner.prune(pruner.network.full()), data), run(traced.model, data))
 
 
+@pytest.mark.parametrize("repaired", [False, True])
 @pytest.mark.parametrize("name", ["digits", "resnet20"])
-def test_the_module_has_the_zeros_of_the_graph(name):
+def test_the_module_has_the_zeros_of_the_graph(name, repaired):
     entry = find(name)
     module = load_module(entry, None)
     with torch.no_grad():  # scales that differ from filter to filter
@@ -103,10 +106,11 @@ def test_the_module_has_the_zeros_of_the_graph(name):
                 part.weight.uniform_(0.5, 2)
                 part.running_var.uniform_(0.5, 2)
     traced = trace(export(module, entry.input_shape), name)
-    pruner = SparsePruner(traced)
-    policy = policies(pruner.network, 3)
-    sparse, keeper = sparse_module(module, traced, policy)
     data = np.random.default_rng(0).standard_normal((3, *entry.input_shape)).astype(np.float32)
+    repair = SparseReconstructor(traced, collect(traced, data, 10, seed=0, every=True), 1e-3) if repaired else None
+    pruner = SparsePruner(traced, repair)
+    policy = policies(pruner.network, 3)
+    sparse, keeper = sparse_module(module, pruner, policy)
     assert parity(sparse, pruner.prune(policy), data) < 1e-4
     assert parity(module, pruner.prune(policy), data) > 1e-3
     optimiser = torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9)
@@ -118,6 +122,54 @@ def test_the_module_has_the_zeros_of_the_graph(name):
     masks = pruner.masks(policy)
     assert all(not again[weight][~mask].any() for weight, mask in masks.items())
     assert any((again[weight] != traced.weight(weight)).any() for weight in masks)
+
+
+def test_what_stays_imitates_what_was():
+    """The last layer's outputs against an independent least squares, one for each output with its own weights."""
+    traced = grouped_and_shared()
+    data = images(traced, 40)
+    grams = collect(traced, data, 1000, seed=0, every=True)
+    pruner = SparsePruner(traced, SparseReconstructor(traced, grams, 0.0))
+    full = pruner.network.full().kept
+    policy = Policy((*full[:-2], full[-2] // 2, full[-1]))
+    head = traced.network.layers[-1]
+    session = tensor_session(traced.model, [head.input], 1)
+    batch = session.get_inputs()[0].shape[0]
+    parts = data.reshape(-1, batch, *data.shape[1:])
+    inputs = np.concatenate([session.run(None, {"input": part})[0] for part in parts])
+    rows = np.moveaxis(inputs, 1, -1).reshape(-1, head.in_channels)
+    wanted, got, cut = (
+        np.concatenate([np.moveaxis(run(model, image[None]), 1, -1).reshape(-1, head.out_channels) for image in data])
+        for model in (traced.model, pruner.prune(policy), SparsePruner(traced).prune(policy))
+    )
+    mask = pruner.masks(policy)[head.weight].reshape(head.out_channels, -1)
+    assert 0 < mask.sum() < mask.size
+    for output, stays in enumerate(mask):
+        columns = np.column_stack([rows[:, stays], np.ones(len(rows))])
+        best = columns @ np.linalg.lstsq(columns, wanted[:, output], rcond=None)[0]
+        np.testing.assert_allclose(got[:, output], best, atol=1e-3)
+    assert np.square(got - wanted).mean() < 0.9 * np.square(cut - wanted).mean()
+
+
+@pytest.mark.parametrize("number", range(len(NETWORKS)))
+def test_a_repair_keeps_the_zeros_and_costs_nothing(number):
+    traced, plain = NETWORKS[number]
+    grams = collect(traced, images(traced, 8), 4, seed=0, every=True)
+    pruner = SparsePruner(traced, SparseReconstructor(traced, grams, 1e-3))
+    policy = policies(pruner.network, 5)
+    repaired, cut = stored(pruner.prune(policy)), stored(plain.prune(policy))
+    masks = pruner.masks(policy)
+    assert all(not repaired[name][~mask].any() for name, mask in masks.items())
+    assert any((repaired[name] != cut[name]).any() for name in masks)
+    data = images(traced, 1)
+    whole = pruner.network.full()
+    np.testing.assert_array_equal(run(pruner.prune(whole), data), run(traced.model, data))
+
+
+def test_grams_of_channels_are_not_enough():
+    traced = chain()
+    with pytest.raises(DataError, match="lack"):
+        SparseReconstructor(traced, collect(traced, images(traced, 4), 4, seed=0), 1e-3)
 
 
 def test_products_that_are_stored_transposed():
@@ -133,10 +185,10 @@ def test_products_that_are_stored_transposed():
 
     module = Tokens().eval()
     traced = trace(export(module, (3, 4, 4)), "tokens")
-    pruner = SparsePruner(traced)
-    policy = policies(pruner.network, 1)
     data = np.random.default_rng(0).standard_normal((3, 3, 4, 4)).astype(np.float32)
-    assert parity(sparse_module(module, traced, policy)[0], pruner.prune(policy), data) < 1e-5
+    pruner = SparsePruner(traced, SparseReconstructor(traced, collect(traced, data, 4, seed=0, every=True), 1e-3))
+    policy = policies(pruner.network, 1)
+    assert parity(sparse_module(module, pruner, policy)[0], pruner.prune(policy), data) < 1e-5
 
 
 def test_another_policy_or_module_is_refused():
@@ -146,4 +198,4 @@ def test_another_policy_or_module_is_refused():
     with pytest.raises(GraphError, match="must keep"):
         pruner.prune(Policy((0, *pruner.network.full().kept[1:])))
     with pytest.raises(GraphError, match="no parameter"):
-        sparse_module(torch.nn.Linear(2, 2), traced, pruner.network.full())
+        sparse_module(torch.nn.Linear(2, 2), pruner, pruner.network.full())
