@@ -102,7 +102,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--networks", default="resnet56,mobilenet_v2", help="default: %(default)s")
     parser.add_argument("--work", type=Path, default=Path("runs/search_cost"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "search_cost.json")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    unknown = set(arguments.networks.split(",")) - set(CONFIGS)
+    if unknown:
+        parser.error(f"--networks: there is no {', '.join(sorted(unknown))}; choose from {', '.join(CONFIGS)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -90,6 +90,21 @@ class NestedRefit(GramRefit):
         return refit, self._mean @ self._weight - self._mean[kept] @ refit
 
 
+class MaskedRefit(GramRefit):
+    """Every output keeps columns of its own: w_S = (M + λI)_SS⁻¹ ((M + λI) w)_S, one factorisation for each."""
+
+    def solve_each(self, stays: NDArray[np.bool_]) -> tuple[Float, Float]:
+        """The refitted weight (K, out), zero where `stays` (K, out) is False, and what to add to the bias (out,)."""
+        target = self._moments @ self._weight + self._ridge * self._weight
+        refit = np.zeros_like(self._weight)
+        for output in range(refit.shape[1]):
+            kept = np.flatnonzero(stays[:, output])
+            if len(kept):
+                factor = factorise(self._moments[np.ix_(kept, kept)], self._ridge)
+                refit[kept, output] = cho_solve((factor, True), target[kept, output], check_finite=False)
+        return refit, self._mean @ self._weight - self._mean @ refit
+
+
 class RowRefit:
     """For layers with more columns than a Gram matrix can have: solves the dual problem, as large as the rows are many.
 

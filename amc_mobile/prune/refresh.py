@@ -26,7 +26,7 @@ from amc_mobile.prune.segments import Tensor
 from amc_mobile.prune.walk import HELD_OUT, RIDGES, Distance, Original, Plan, Settings, Walk
 
 STIFFER = (1, 30, 1000)  # times the ridge: what few images need differs more from network to network
-_WIDE = 1024  # inputs of a layer from which on its products are worth several threads
+_WIDE = 2048  # inputs of a layer from which on its products are worth several threads
 
 
 def refresh(

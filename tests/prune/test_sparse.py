@@ -152,7 +152,7 @@ def test_what_stays_imitates_what_was():
 
 
 @pytest.mark.parametrize("number", range(len(NETWORKS)))
-def test_a_repair_keeps_the_zeros_and_costs_nothing(number):
+def test_a_repair_keeps_the_zeros_and_leaves_what_is_whole(number):
     traced, plain = NETWORKS[number]
     grams = collect(traced, images(traced, 8), 4, seed=0, every=True)
     pruner = SparsePruner(traced, SparseReconstructor(traced, grams, 1e-3))
