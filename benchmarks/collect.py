@@ -33,8 +33,8 @@ halved), which costs accuracy, and the trained networks were adapted to them: Re
 has 92.8 %, ResNet-20 86.9 %. They were adapted for less than two epochs; how much the same fine-tuning would lift the
 originals is not in the tables. Plain-20 was trained here (configs/plain20_cifar10.toml). Of ImageNet there are 650
 validation images, an easier lot than the whole (MobileNet-V2: 77.1 % against its published 70.8 to 71.8 %): one
-accuracy has a standard error of 1.7 points, so that differences are paired, image by image. The 500 further images serve
-search and calibration. Fine-tuning takes few epochs here, and there was no phone: times are of the host's CPU.
+accuracy has a standard error of 1.7 points, so that differences are paired, image by image. The 500 further images
+serve search and calibration. Fine-tuning takes few epochs here, and there was no phone: times are of the host's CPU.
 
 ## What the paper claims, and what was found here
 
