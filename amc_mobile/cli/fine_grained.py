@@ -56,7 +56,7 @@ def prune(session: Session, progress: Progress) -> None:
     }
     write_json(session.folder.policy, content)
     if session.config.model.onnx is None:
-        save_weights(session.folder.weights, _sparse(session, policy)[0])
+        save_weights(session.folder.weights, _sparse(session, policy, progress)[0])
 
 
 def finetune(session: Session, progress: Progress) -> None:
@@ -65,7 +65,7 @@ def finetune(session: Session, progress: Progress) -> None:
 
     if session.config.model.onnx is not None:
         return
-    module, keep_zeros = _sparse(session, session.policy())
+    module, keep_zeros = _sparse(session, session.policy(), progress)
     save_weights(session.folder.weights, trained(session, module, progress, after_step=keep_zeros))
 
 
@@ -76,19 +76,22 @@ def export(session: Session, progress: Progress) -> None:
     from amc_mobile.graph.traced import first_channels
     from amc_mobile.models.zoo import load_module
 
-    model = session.sparse.prune(session.policy())
+    policy = session.policy()
     if session.config.model.onnx is not None:
+        model = session.final(policy, progress)
         answer_shape(model, session.entry.input_shape)
     else:
         module = load_module(session.entry, session.folder.require(session.folder.weights, "prune"))
         if session.config.finetune.epochs > 0:
             whole = first_channels(session.traced.network.full())
-            model = session.traced.slice(whole, folded_weights(module, model))
+            model = session.traced.slice(whole, folded_weights(module, session.sparse.prune(policy)))
+        else:
+            model = session.final(policy, progress)
         check_parity(session, "pruned", module, model)
     write_bytes(session.folder.model_onnx, model.SerializeToString())
 
 
-def _sparse(session: Session, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
+def _sparse(session: Session, policy: Policy, progress: Progress) -> tuple[nn.Module, ZeroKeeper]:
     from amc_mobile.prune.sparse_module import sparse_module
 
-    return sparse_module(session.original, session.sparse, policy)
+    return sparse_module(session.original, session.sparse, policy, session.sparse_weights(policy, progress))

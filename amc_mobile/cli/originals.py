@@ -80,7 +80,10 @@ def profile_checkpoint(folder: RunFolder) -> Path:
 
 
 def calibrate(session: Session, progress: Progress) -> None:
-    """gram.npz: second moments of every layer's inputs on the calibration images; ranking.npz: the channels' order."""
+    """gram.npz: second moments of layers' inputs on the calibration images; ranking.npz: what is cut, in which order.
+
+    Ranked here and saved, so that no later process does it again.
+    """
     from amc_mobile.prune.gram import collect
 
     config = session.config
@@ -97,9 +100,10 @@ def calibrate(session: Session, progress: Progress) -> None:
     )
     grams.save(session.folder.gram)
     if session.fine_grained:
-        return  # weights are chosen by magnitude
+        session.weight_ranking(progress)
+        return
     progress(len(images), len(images), "ranking the channels")
-    session.ranking  # noqa: B018 - ranked here and saved, so that no later process does it again
+    session.ranking  # noqa: B018 - a property that saves what it finds
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

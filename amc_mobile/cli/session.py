@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from amc_mobile.models.zoo import ModelEntry
     from amc_mobile.prune.gram import Grams
     from amc_mobile.prune.importance import Method, Ranking
+    from amc_mobile.prune.layout import Masks
     from amc_mobile.prune.pruner import Pruner
     from amc_mobile.prune.reconstruct import Reconstructor
     from amc_mobile.prune.sparse import SparsePruner
+    from amc_mobile.prune.weight_ranking import WeightRanking
     from amc_mobile.runs import RunFolder
     from amc_mobile.types import NetworkGraph, Policy
 
@@ -124,8 +126,9 @@ class Session:
         """The channels of every group, from most to least important: ranked once, then read from ranking.npz."""
         from amc_mobile.prune.ranking_file import load_ranking, save_ranking
 
-        method = self.config.prune.importance
-        ranking = load_ranking(self.folder.ranking, method, self.traced.network)
+        method, network = self.config.prune.importance, self.traced.network
+        sizes = [group.channels for group in network.groups]
+        ranking = load_ranking(self.folder.ranking, method, sizes, network.name)
         if ranking is None:
             ranking = self._rank(method)
             save_ranking(self.folder.ranking, method, ranking)
@@ -161,7 +164,7 @@ class Session:
     def final(self, policy: Policy, progress: Progress | None = None) -> onnx.ModelProto:
         """The pruned network as it ships without training: with `final_weights`, or with zeros."""
         if self.fine_grained:
-            return self.sparse.prune(policy)
+            return self.sparse.prune(policy, self.sparse_weights(policy, progress))
         channels = self.pruner.channels(policy)
         return self.traced.slice(channels, self.final_weights(channels, progress))
 
@@ -176,7 +179,22 @@ class Session:
             self._refreshed[key] = self._refresh(channels, self.reconstructor.weights(channels), progress)
         return self._refreshed[key]
 
-    def _refresh(self, channels: Channels, weights: Weights, progress: Progress | None) -> Weights:
+    def sparse_weights(self, policy: Policy, progress: Progress | None = None) -> Weights:
+        """The weights with zeros as they ship without training: repaired and refreshed as `final_weights`."""
+        from amc_mobile.graph.traced import first_channels
+
+        masks, settings = self.sparse.masks(policy), self.config.prune
+        if not (settings.reconstruct and settings.refresh):
+            return self.sparse.weights(masks)
+        key = bytes(repr(policy.kept), "ascii")
+        if key not in self._refreshed:
+            whole = first_channels(self.traced.network.full())
+            self._refreshed[key] = self._refresh(whole, self.sparse.weights(masks), progress, masks)
+        return self._refreshed[key]
+
+    def _refresh(
+        self, channels: Channels, weights: Weights, progress: Progress | None, masks: Masks | None = None
+    ) -> Weights:
         from amc_mobile.prune.refresh import refresh
 
         settings = self.config.prune
@@ -191,7 +209,22 @@ class Session:
             threads=self.threads,
             progress=progress,
             distance=self.task.distance,
+            masks=masks,
         )
+
+    def weight_ranking(self, progress: Progress | None = None) -> WeightRanking:
+        """The weights of every layer, from most to least important: ranked once, then read from ranking.npz."""
+        from amc_mobile.prune.ranking_file import load_ranking, save_ranking
+        from amc_mobile.prune.weight_ranking import rank_weights
+
+        method, traced = self.config.prune.importance, self.traced
+        sizes = {layer.weight: traced.weight(layer.weight).size for layer in traced.network.layers}
+        found = load_ranking(self.folder.ranking, f"weights.{method}", list(sizes.values()), traced.network.name)
+        if found is not None:
+            return dict(zip(sizes, found, strict=True))
+        ranking = rank_weights(traced, method, self.grams, threads=self.threads, progress=progress)
+        save_ranking(self.folder.ranking, f"weights.{method}", [ranking[weight] for weight in sizes])
+        return ranking
 
     @cached_property
     def sparse(self) -> SparsePruner:
@@ -201,7 +234,7 @@ class Session:
 
         settings = self.config.prune
         repair = SparseReconstructor(self.traced, self.grams, settings.ridge) if settings.reconstruct else None
-        return SparsePruner(self.traced, repair)
+        return SparsePruner(self.traced, self.weight_ranking(), repair)
 
     @property
     def fine_grained(self) -> bool:

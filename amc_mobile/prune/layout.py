@@ -20,6 +20,8 @@ from amc_mobile.types import Layer
 
 Columns = NDArray[np.int64]
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]  # in the shape of a weight: True for what stays when single weights become zero
+Masks = Mapping[str, Mask]  # by the name of the weight
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,12 +96,7 @@ class MaskedRefit(GramRefit):
     def solve_each(self, stays: NDArray[np.bool_]) -> tuple[Float, Float]:
         """The refitted weight (K, out), zero where `stays` (K, out) is False, and what to add to the bias (out,)."""
         target = self._moments @ self._weight + self._ridge * self._weight
-        refit = np.zeros_like(self._weight)
-        for output in range(refit.shape[1]):
-            kept = np.flatnonzero(stays[:, output])
-            if len(kept):
-                factor = factorise(self._moments[np.ix_(kept, kept)], self._ridge)
-                refit[kept, output] = cho_solve((factor, True), target[kept, output], check_finite=False)
+        refit = solved_each(self._moments, target, stays, self._ridge)
         return refit, self._mean @ self._weight - self._mean @ refit
 
 
@@ -143,10 +138,29 @@ def cross_moments(rows: Rows, wanted: Rows) -> tuple[Float, Float]:
     return own, cross
 
 
-def fitted(pair: tuple[Float, Float], weight: Float, ridge: float, *, intercept: bool) -> tuple[Float, Float]:
+def solved_each(moments: Float, target: Float, stays: NDArray[np.bool_], ridge: float) -> Float:
+    """(moments + ridge I)_SS^-1 target_S for every output with its own kept columns S: (K, out), zero elsewhere."""
+    found = np.zeros_like(target)
+    for output in range(target.shape[1]):
+        kept = np.flatnonzero(stays[:, output])
+        if len(kept):
+            factor = factorise(moments[np.ix_(kept, kept)], ridge)
+            found[kept, output] = cho_solve((factor, True), target[kept, output], check_finite=False)
+    return found
+
+
+def fitted(
+    pair: tuple[Float, Float],
+    weight: Float,
+    ridge: float,
+    *,
+    intercept: bool,
+    stays: NDArray[np.bool_] | None = None,
+) -> tuple[Float, Float]:
     """The W (K, out) and bias (out,) that minimise |Y - X W - bias|^2 + ridge |W - weight|^2, from `cross_moments`.
 
-    The ridge is relative to the mean diagonal of X^T X; without an intercept the bias is zero.
+    The ridge is relative to the mean diagonal of X^T X; without an intercept the bias is zero. Where `stays` (K, out)
+    is False, `weight` is zero and so is W.
     """
     own, cross = pair
     count = own[-1, -1]
@@ -154,8 +168,11 @@ def fitted(pair: tuple[Float, Float], weight: Float, ridge: float, *, intercept:
     mean_x, mean_y = own[-1, :-1] / count, cross[-1] / count
     if intercept:
         gram, target = gram - count * np.outer(mean_x, mean_x), target - count * np.outer(mean_x, mean_y)
-    factor = factorise(gram, absolute_ridge(ridge, np.diagonal(gram)))
-    found = weight + cho_solve((factor, True), target - gram @ weight, check_finite=False)
+    pull, missing = absolute_ridge(ridge, np.diagonal(gram)), target - gram @ weight
+    if stays is None:
+        found = weight + cho_solve((factorise(gram, pull), True), missing, check_finite=False)
+    else:
+        found = weight + solved_each(gram, missing, stays, pull)
     return found, mean_y - mean_x @ found if intercept else np.zeros(weight.shape[1])
 
 

@@ -61,7 +61,7 @@ def assign(module: nn.Module, weights: Weights, traced: TracedGraph) -> None:
         for layer, tensors in layers.items():
             norm = parts.get(folded.get(layer, ""))
             if isinstance(norm, _BatchNorm):
-                tensors["weight"] = _unfold(parts[layer], norm, tensors["weight"], tensors.pop("bias"))
+                tensors["weight"] = _unfold(parts[layer], norm, tensors["weight"], tensors.pop("bias", None))
             for kind, tensor in tensors.items():
                 parameter = getattr(parts.get(layer), kind, None)
                 if not isinstance(parameter, torch.Tensor) or parameter.shape != tensor.shape:
@@ -69,13 +69,13 @@ def assign(module: nn.Module, weights: Weights, traced: TracedGraph) -> None:
                 parameter.copy_(tensor)
 
 
-def _unfold(layer: nn.Module, norm: _BatchNorm, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """The layer's own weight that is the folded one when `norm` follows. Moves the norm's running mean.
+def _unfold(layer: nn.Module, norm: _BatchNorm, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The layer's own weight that is the folded one when `norm` follows. Moves the norm's running mean, if bias moved.
 
     Folding is weight' = s weight and bias' = beta + s (bias - mean) with s = gamma / sqrt(var + eps).
     """
     mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None or len(mean) != len(bias):
+    if mean is None or variance is None or len(mean) != len(weight):
         raise GraphError("a folded batch norm does not fit the module; slice it for the same channels first")
     deviation = torch.sqrt(variance.double() + norm.eps)
     scale = (torch.ones_like(deviation) if norm.weight is None else norm.weight.double()) / deviation
@@ -83,9 +83,10 @@ def _unfold(layer: nn.Module, norm: _BatchNorm, weight: torch.Tensor, bias: torc
     if tiny.any():  # nothing can be divided by a dead channel's scale
         scale[tiny] = _SMALLEST_SCALE * float(scale.abs().max()) or 1.0
         norm.weight[tiny] = (scale * deviation)[tiny].float()
-    beta = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
-    own_bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(scale)
-    mean.copy_(own_bias - (bias - beta) / scale)
+    if bias is not None:
+        beta = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
+        own_bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(scale)
+        mean.copy_(own_bias - (bias - beta) / scale)
     return weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from amc_mobile.device.protocol import Progress
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.models.outcomes import divergences
-from amc_mobile.prune.layout import Array
+from amc_mobile.prune.layout import Array, Masks
 from amc_mobile.prune.segments import Tensor
 from amc_mobile.prune.walk import HELD_OUT, RIDGES, Distance, Original, Plan, Settings, Walk
 
@@ -41,6 +41,7 @@ def refresh(
     threads: int | None = None,
     progress: Progress | None = None,
     distance: Distance | None = None,
+    masks: Masks | None = None,
 ) -> dict[str, Array]:
     """Refreshed weights and biases of the network pruned to `channels`, by initialiser name, in their sliced shapes.
 
@@ -52,6 +53,7 @@ def refresh(
             is also tried with a stronger one.
         distance: of two networks' answers, for what they are for; None: the mean KL divergence KL(original || pruned)
             of logits (N, classes), in nats, and the squared error of any other answer.
+        masks: which weights of a sparse network stay, by name (SparsePruner.masks); the others stay zero.
 
     Layers that share a weight, read the images themselves, or are too wide for a Gram matrix stay as they are. So does
     everything with fewer than four images.
@@ -62,7 +64,7 @@ def refresh(
     with _blas_threads(plan):
         original = Original(plan)
         walks = [
-            Walk(plan, original.answers, channels, weights or {}, RIDGES, cautious=cautious)
+            Walk(plan, original.answers, channels, weights or {}, RIDGES, cautious=cautious, masks=masks)
             for cautious in (True, False)
         ]
         for number, segment in enumerate(plan.segments):

@@ -1,9 +1,10 @@
-"""Fine-grained pruning: single weights are set to zero, the smallest ones first, with a share of its own per layer.
+"""Fine-grained pruning: single weights are set to zero, the least important first, with a share of its own per layer.
 
-Han et al. 2015; under AMC's search in He et al. 2018, section 3.2. `sparse_view` shows a network to the search as one
-whose layers can each keep any number of weights; everything that works on a NetworkGraph then works unchanged. Widths
-are counted in units of as many weights as the kernel has places, so that MACs and parameters are exact: a layer that
-keeps n units has n * kernel height * kernel width weights that are not zero, anywhere in the tensor.
+Han et al. 2015; under AMC's search in He et al. 2018, section 3.2. Which weights matter, weight_ranking.py says.
+`sparse_view` shows a network to the search as one whose layers can each keep any number of weights; everything that
+works on a NetworkGraph then works unchanged. Widths are counted in units of as many weights as the kernel has places,
+so that MACs and parameters are exact: a layer that keeps n units has n * kernel height * kernel width weights that are
+not zero, anywhere in the tensor.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import onnx
 from numpy.typing import NDArray
 
 from amc_mobile.errors import GraphError
-from amc_mobile.graph.traced import TracedGraph, first_channels
+from amc_mobile.graph.traced import TracedGraph, Weights, first_channels
+from amc_mobile.prune.layout import Mask, Masks
 from amc_mobile.prune.sparse_repair import SparseReconstructor
+from amc_mobile.prune.weight_ranking import WeightRanking, rank_weights
 from amc_mobile.types import ChannelGroup, Layer, LayerKind, Moment, NetworkGraph, Policy, Span, WeightTensor
-
-Masks = dict[str, NDArray[np.bool_]]  # by the name of the weight, in its shape: True for the weights that stay
 
 
 def sparse_view(network: NetworkGraph) -> NetworkGraph:
@@ -49,16 +50,19 @@ def sparse_view(network: NetworkGraph) -> NetworkGraph:
 
 
 class SparsePruner:
-    """Magnitude pruning with the Pruner's interface. Masks are nested: a weight that goes stays away when more go."""
+    """Fine-grained pruning with the Pruner's interface. Masks are nested: a weight that goes is away when more go."""
 
-    def __init__(self, traced: TracedGraph, repair: SparseReconstructor | None = None) -> None:
-        """`repair` refits the weights that stay; without it they are what they were."""
+    def __init__(
+        self, traced: TracedGraph, ranking: WeightRanking | None = None, repair: SparseReconstructor | None = None
+    ) -> None:
+        """Without a ranking the smallest weights go first. `repair` refits what stays; without it it is what it was."""
         self.traced = traced
         self._repair = repair
         self.network = sparse_view(traced.network)
         self._whole = first_channels(traced.network.full())
         self._weights = {layer.weight: layer for layer in traced.network.layers}
-        self._ranks = {weight: _ranks(traced.weight(weight)) for weight in self._weights}
+        ranking = rank_weights(traced, "l1") if ranking is None else ranking
+        self._ranks = {weight: _ranks(ranking[weight], traced.weight(weight).shape) for weight in self._weights}
 
     def masks(self, policy: Policy) -> Masks:
         """Which weights stay. Raises: GraphError if the policy is not one of `network`, the sparse view."""
@@ -68,24 +72,26 @@ class SparsePruner:
                 f"{len(policy.kept)} numbers of weights for {len(groups)} groups of {self.network.name}; "
                 "give a policy of its sparse view"
             )
-        masks: Masks = {}
+        masks: dict[str, Mask] = {}
         for group, kept, (weight, layer) in zip(groups, policy.kept, self._weights.items(), strict=False):
             if not 1 <= kept <= group.channels:
                 raise GraphError(f"layer {group.name} of {self.network.name} must keep 1..{group.channels} units")
             masks[weight] = self._ranks[weight] < kept * math.prod(layer.kernel)
         return masks
 
-    def prune(self, policy: Policy) -> onnx.ModelProto:
-        """The network in its full size, with zeros. Raises: GraphError as `masks`."""
-        masks = self.masks(policy)
-        cut = {name: self.traced.weight(name) * mask for name, mask in masks.items()}
-        return self.traced.slice(self._whole, cut | self.repaired(masks))
+    def prune(self, policy: Policy, weights: Weights | None = None) -> onnx.ModelProto:
+        """The network in its full size, with zeros: `weights`, or its own. Raises: GraphError as `masks`."""
+        return self.traced.slice(self._whole, self.weights(self.masks(policy)) if weights is None else weights)
 
-    def repaired(self, masks: Masks) -> dict[str, NDArray[np.generic]]:
-        """The refitted weights, zero outside their masks, and biases, by name; nothing without a repair."""
-        if self._repair is None:
-            return {}
-        return {key: array for name, mask in masks.items() for key, array in self._repair.weights(name, mask).items()}
+    def weights(self, masks: Masks) -> dict[str, NDArray[np.generic]]:
+        """What changes, by name: weights with zeros outside their masks, refitted if there is a repair, and biases."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            name: self.traced.weight(name) * mask for name, mask in masks.items() if not mask.all()
+        }
+        if self._repair is not None:
+            for name, mask in masks.items():
+                arrays |= self._repair.weights(name, mask)
+        return arrays
 
 
 def _group(index: int, layers: list[Layer], shape: tuple[int, ...]) -> ChannelGroup:
@@ -110,9 +116,8 @@ def _moment(moment: Moment, full: tuple[int, ...]) -> Moment:
     return replace(moment, fixed_bytes=total, spans=())
 
 
-def _ranks(weight: NDArray[np.float32]) -> NDArray[np.int32]:
-    """How many weights of the tensor are larger in magnitude, or equal and earlier, for each weight of it."""
-    order = np.argsort(-np.abs(weight).reshape(-1), kind="stable")
+def _ranks(order: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """How many weights of the tensor are more important, for each weight of it."""
     ranks = np.empty(len(order), np.int32)
     ranks[order] = np.arange(len(order), dtype=np.int32)
-    return ranks.reshape(weight.shape)
+    return ranks.reshape(shape)

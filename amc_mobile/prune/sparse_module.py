@@ -10,9 +10,10 @@ from torch import nn
 
 from amc_mobile.errors import GraphError
 from amc_mobile.graph.prepare import note_of
-from amc_mobile.graph.traced import TracedGraph
+from amc_mobile.graph.traced import TracedGraph, Weights
+from amc_mobile.prune.layout import Masks
 from amc_mobile.prune.module import assign
-from amc_mobile.prune.sparse import Masks, SparsePruner
+from amc_mobile.prune.sparse import SparsePruner
 from amc_mobile.types import Policy
 
 
@@ -45,13 +46,16 @@ def zero_keeper(traced: TracedGraph, masks: Masks) -> ZeroKeeper:
     return ZeroKeeper(tensors)
 
 
-def sparse_module(module: nn.Module, pruner: SparsePruner, policy: Policy) -> tuple[nn.Module, ZeroKeeper]:
+def sparse_module(
+    module: nn.Module, pruner: SparsePruner, policy: Policy, weights: Weights | None = None
+) -> tuple[nn.Module, ZeroKeeper]:
     """A copy of the module, on the CPU, with the zeros of the policy (one of the sparse view), and what keeps them.
 
-    In eval mode it equals the pruner's graph. Raises: GraphError if policy or module do not fit the graph.
+    In eval mode it equals the pruner's graph; `weights` as there. Raises: GraphError if policy or module do not fit
+    the graph.
     """
     sparse, masks = copy.deepcopy(module).cpu(), pruner.masks(policy)
     keeper = zero_keeper(pruner.traced, masks)
     keeper(sparse)
-    assign(sparse, pruner.repaired(masks), pruner.traced)
+    assign(sparse, pruner.weights(masks) if weights is None else weights, pruner.traced)
     return sparse, keeper

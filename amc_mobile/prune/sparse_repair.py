@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from amc_mobile.errors import DataError
 from amc_mobile.graph.traced import TracedGraph, first_channels
 from amc_mobile.prune.gram import Grams
-from amc_mobile.prune.layout import Problem, by_weight, problems, to_matrix
+from amc_mobile.prune.layout import Mask, Problem, by_weight, problems, to_matrix
 from amc_mobile.prune.least_squares import MaskedRefit
 from amc_mobile.prune.moments import WIDEST_GRAM
 from amc_mobile.prune.reconstruct import MEMO_BYTES, Answer, Memo, assembled
-
-Mask = NDArray[np.bool_]
 
 
 class SparseReconstructor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from amc_mobile.graph.prepare import activations
 from amc_mobile.graph.traced import Channels, TracedGraph, Weights
 from amc_mobile.prune.gram import draw, input_rows, window_of
-from amc_mobile.prune.layout import Array, Problem, by_weight, from_matrix, problems, to_matrix
+from amc_mobile.prune.layout import Array, Masks, Problem, by_weight, from_matrix, problems, to_matrix
 from amc_mobile.prune.least_squares import cross_moments, fitted
 from amc_mobile.prune.moments import WIDEST_GRAM
 from amc_mobile.prune.patches import linear_rows
@@ -163,8 +163,9 @@ class Walk:
         ridges: Sequence[float],
         *,
         cautious: bool,
+        masks: Masks | None = None,
     ) -> None:
-        """Takes the original's `answers` to the held-out images.
+        """Takes the original's `answers` to the held-out images, and the `masks` that a sparse network's weights keep.
 
         A cautious walk tries every layer with each of `ridges` (times the settings'), and keeps its new weights only if
         they bring the whole network's answers nearer. The other takes the first ridge.
@@ -172,6 +173,7 @@ class Walk:
         self.weights: dict[str, Array] = dict(weights)
         self._plan, self._answers, self._channels = plan, answers, channels
         self._ridges, self._cautious = ridges if cautious else ridges[:1], cautious
+        self._masks = {name: mask for name, mask in (masks or {}).items() if not mask.all()}
         self._runner = Runner(plan.traced.slice(channels, weights), plan.settings.threads)
         self._at = plan.images
         self.error = self.error_before = self._distance(plan.whole)
@@ -223,11 +225,13 @@ class Walk:
         old = self._runner.arrays[weight]
         matrix = to_matrix(old, axis).astype(np.float64)
         inputs, outputs = (np.split(np.arange(n), len(parts)) for n in (len(own) - 1, matrix.shape[1]))
+        mask = to_matrix(self._masks[weight], axis) if weight in self._masks else None
         answers = []
         for ins, outs in zip(inputs, outputs, strict=True):
             rows = [*ins, len(own) - 1]
             block = (own[np.ix_(rows, rows)], cross[np.ix_(rows, outs)])
-            answers.append(fitted(block, matrix[:, outs], ridge, intercept=bias is not None))
+            stays = None if mask is None else mask[:, outs]
+            answers.append(fitted(block, matrix[:, outs], ridge, intercept=bias is not None, stays=stays))
         whole = from_matrix(np.concatenate([answer for answer, _ in answers], axis=1), axis, old.shape[2:])
         arrays = {weight: np.ascontiguousarray(whole, np.float32)}
         if bias is not None:

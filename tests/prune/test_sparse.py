@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from amc_mobile.cost.formulas import layer_macs, macs, memory_bytes, params, size_bytes
-from amc_mobile.errors import DataError, GraphError
+from amc_mobile.errors import ConfigError, DataError, GraphError
 from amc_mobile.export.to_onnx import export, parity
 from amc_mobile.graph.trace import trace
+from amc_mobile.graph.traced import first_channels
 from amc_mobile.models.zoo import find, load_module
+from amc_mobile.prune import weight_ranking
 from amc_mobile.prune.gram import collect, tensor_session
+from amc_mobile.prune.refresh import refresh
 from amc_mobile.prune.sparse import SparsePruner, sparse_view
 from amc_mobile.prune.sparse_module import sparse_module
 from amc_mobile.prune.sparse_repair import SparseReconstructor
+from amc_mobile.prune.weight_ranking import emptied, rank_weights
 from amc_mobile.types import Policy
 from tests.graph.builders import Builder, run
 from tests.prune.networks import branches, chain, images, residual
@@ -108,7 +112,7 @@ def test_the_module_has_the_zeros_of_the_graph(name, repaired):
     traced = trace(export(module, entry.input_shape), name)
     data = np.random.default_rng(0).standard_normal((3, *entry.input_shape)).astype(np.float32)
     repair = SparseReconstructor(traced, collect(traced, data, 10, seed=0, every=True), 1e-3) if repaired else None
-    pruner = SparsePruner(traced, repair)
+    pruner = SparsePruner(traced, repair=repair)
     policy = policies(pruner.network, 3)
     sparse, keeper = sparse_module(module, pruner, policy)
     assert parity(sparse, pruner.prune(policy), data) < 1e-4
@@ -129,7 +133,7 @@ def test_what_stays_imitates_what_was():
     traced = grouped_and_shared()
     data = images(traced, 40)
     grams = collect(traced, data, 1000, seed=0, every=True)
-    pruner = SparsePruner(traced, SparseReconstructor(traced, grams, 0.0))
+    pruner = SparsePruner(traced, repair=SparseReconstructor(traced, grams, 0.0))
     full = pruner.network.full().kept
     policy = Policy((*full[:-2], full[-2] // 2, full[-1]))
     head = traced.network.layers[-1]
@@ -155,7 +159,7 @@ def test_what_stays_imitates_what_was():
 def test_a_repair_keeps_the_zeros_and_leaves_what_is_whole(number):
     traced, plain = NETWORKS[number]
     grams = collect(traced, images(traced, 8), 4, seed=0, every=True)
-    pruner = SparsePruner(traced, SparseReconstructor(traced, grams, 1e-3))
+    pruner = SparsePruner(traced, repair=SparseReconstructor(traced, grams, 1e-3))
     policy = policies(pruner.network, 5)
     repaired, cut = stored(pruner.prune(policy)), stored(plain.prune(policy))
     masks = pruner.masks(policy)
@@ -164,6 +168,86 @@ def test_a_repair_keeps_the_zeros_and_leaves_what_is_whole(number):
     data = images(traced, 1)
     whole = pruner.network.full()
     np.testing.assert_array_equal(run(pruner.prune(whole), data), run(traced.model, data))
+
+
+def least_squared_error(rows, wanted, kept) -> float:
+    found = rows[:, kept] @ np.linalg.lstsq(rows[:, kept], wanted, rcond=None)[0] if len(kept) else 0.0
+    return float(np.square(wanted - found).sum())
+
+
+def test_an_output_is_emptied_by_what_a_refit_cannot_repair():
+    """Against a search of every next removal by an independent least squares."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((60, 9)) @ random.standard_normal((9, 9))
+    weight = random.standard_normal(9)
+    left, worst, expected = list(range(9)), 0.0, np.empty(9)
+    while left:
+        now = least_squared_error(rows, rows @ weight, left)
+        errors = {j: least_squared_error(rows, rows @ weight, [k for k in left if k != j]) - now for j in left}
+        gone = min(left, key=errors.__getitem__)
+        worst = max(worst, errors[gone])
+        expected[gone] = worst
+        left.remove(gone)
+    np.testing.assert_allclose(emptied(np.linalg.inv(rows.T @ rows), weight), expected, rtol=1e-6)
+    assert list(np.argsort(expected)) != list(np.argsort(np.abs(weight)))
+
+
+def test_weights_chosen_for_the_repair_imitate_better():
+    """On one layer whose inputs say much the same, as those of images do."""
+    b = Builder(channels=6, size=4)
+    traced = trace(b.build(b.conv("input", "only", 6, 5)), "one")
+    random = np.random.default_rng(0)
+    mixed = np.einsum("oc,nchw->nohw", random.standard_normal((6, 3)), random.standard_normal((120, 3, 4, 4)))
+    data = (mixed + 0.1 * random.standard_normal(mixed.shape)).astype(np.float32)
+    grams = collect(traced, data[:80], 16, seed=0, every=True)
+    repair = SparseReconstructor(traced, grams, 1e-3)
+    errors = {}
+    for method in ("reconstruction", "activation", "l1"):
+        model = SparsePruner(traced, rank_weights(traced, method, grams), repair).prune(Policy((10, 1)))
+        errors[method] = sum(np.square(run(model, x[None]) - run(traced.model, x[None])).sum() for x in data[80:])
+    assert errors["reconstruction"] < 0.2 * min(errors["l1"], errors["activation"]), errors
+
+
+def test_a_ranking_has_every_weight_once_on_any_number_of_threads(monkeypatch):
+    traced = grouped_and_shared()
+    grams = collect(traced, images(traced, 8), 10, seed=0, every=True)
+    seen = []
+    ranking = rank_weights(
+        traced, "reconstruction", grams, threads=3, progress=lambda done, of, _: seen.append((done, of))
+    )
+    again = rank_weights(traced, "reconstruction", grams)
+    assert seen[-1] == (3, 3)
+    for name, order in ranking.items():
+        np.testing.assert_array_equal(np.sort(order), np.arange(traced.weight(name).size))
+        np.testing.assert_array_equal(order, again[name])
+    monkeypatch.setattr(weight_ranking, "_MOST_WORK", 0)
+    quick = rank_weights(traced, "reconstruction", grams)
+    for name, order in quick.items():
+        np.testing.assert_array_equal(np.sort(order), np.arange(traced.weight(name).size))
+    assert any((quick[name] != ranking[name]).any() for name in ranking)
+
+
+def test_a_method_for_channels_is_refused():
+    with pytest.raises(ConfigError, match="choose one of reconstruction, activation, l1"):
+        rank_weights(chain(), "hrank")
+
+
+@pytest.mark.parametrize("build", [chain, residual, branches])
+def test_a_refresh_comes_nearer_and_keeps_the_zeros(build):
+    traced = build()
+    data, fresh = images(traced, 300), images(traced, 40, seed=9)
+    grams = collect(traced, data, 50, seed=0, every=True)
+    pruner = SparsePruner(traced, repair=SparseReconstructor(traced, grams, 1e-4))
+    policy = Policy(tuple(max(1, group.channels // 2) for group in pruner.network.groups))
+    masks, whole = pruner.masks(policy), first_channels(traced.network.full())
+    weights = pruner.weights(masks)
+    better = refresh(traced, whole, weights, data, points_per_image=50, ridge=1e-4, seed=0, threads=1, masks=masks)
+    assert all(not better[name][~mask].any() for name, mask in masks.items())
+    errors = [
+        sum(np.square(run(pruner.prune(policy, own), x[None]) - run(traced.model, x[None])).sum() for x in fresh)
+        for own in (weights, better)
+    ]
+    assert errors[1] < errors[0]
 
 
 def test_grams_of_channels_are_not_enough():
@@ -186,7 +270,9 @@ def test_products_that_are_stored_transposed():
     module = Tokens().eval()
     traced = trace(export(module, (3, 4, 4)), "tokens")
     data = np.random.default_rng(0).standard_normal((3, 3, 4, 4)).astype(np.float32)
-    pruner = SparsePruner(traced, SparseReconstructor(traced, collect(traced, data, 4, seed=0, every=True), 1e-3))
+    pruner = SparsePruner(
+        traced, repair=SparseReconstructor(traced, collect(traced, data, 4, seed=0, every=True), 1e-3)
+    )
     policy = policies(pruner.network, 1)
     assert parity(sparse_module(module, pruner, policy)[0], pruner.prune(policy), data) < 1e-5
 
