@@ -73,6 +73,7 @@ def protocols(raw: Mapping[str, Any]) -> str:
         "epochs",
         "fine-tuned",
         "loss (95 %)",
+        "commit",
     )
     asked = {"guaranteed": "at most {:.0%} lost on the search images", "sparse": "density {:.0%}"}
     rows = [
@@ -85,13 +86,14 @@ def protocols(raw: Mapping[str, Any]) -> str:
             str(row["epochs"]),
             f"{row['after']:.2%}",
             _interval(row["loss"]),
+            row["commit"] + (f": {row['note']}" if row["note"] else ""),
         )
         for row in raw["rows"]
     ]
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
         + f"\n{_made(raw)} The loss is after fine-tuning, against the original, which is not; intervals are over the "
-        f"{raw['rows'][0]['test_images']:,} test images, paired. {raw.get('note', '')}\n"
+        f"{raw['rows'][0]['test_images']:,} test images, paired.\n"
     )
 
 

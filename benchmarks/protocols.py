@@ -9,7 +9,7 @@ Each is a whole `amc run` without a device, with its fine-tuning. Losses are the
 the same test images, with 95 % intervals.
 
 Everything lies in --work and is resumed from there, also the rows that other processes have finished; the raw result is
-benchmarks/raw/protocols.json.
+benchmarks/raw/protocols.json. Rows of it that are not asked for stay there: each names its own commit.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Row:
     evaluations: int
     test_images: int
     machine: str
+    commit: str
+    note: str = ""
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str, object]]]:
@@ -101,9 +103,18 @@ def done(what: str, asked: float, changes: dict[str, object], arguments: argpars
         search["evaluations"],
         len(original),
         machine(),
+        provenance()["commit"],
     )
     write_json(path, row)
     return row
+
+
+def beside(rows: list[Row], raw: Path) -> list[Row]:
+    """The rows, and those of the raw file that answer another question."""
+    earlier = [Row(**row) for row in read_json(raw)["rows"]] if raw.is_file() else []
+    asked = {(row.what, row.asked, row.seed) for row in rows}
+    others = [row for row in earlier if (row.what, row.asked, row.seed) not in asked]
+    return sorted([*others, *rows], key=lambda row: (row.what, -row.asked, row.seed))
 
 
 def in_words(rows: list[Row]) -> str:
@@ -126,7 +137,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for what, asked, changes in wanted(arguments):
         rows.append(done(what, asked, changes, arguments))
-        found = {**provenance(), "rows": [asdict(each) for each in rows]}
+        found = {**provenance(), "rows": [asdict(each) for each in beside(rows, arguments.raw)]}
         write_json(arguments.raw, found)
     print(json.dumps(found) if arguments.json else in_words(rows))
 

@@ -26,7 +26,7 @@ _SCHEMA = 1
 
 
 def check(config: RunConfig) -> None:
-    """Raises: ConfigError for a limit that zeros cannot keep."""
+    """Raises: ConfigError for a limit that zeros cannot keep, or an importance that only channels have."""
     if config.search.granularity != "weight":
         return
     unkept = config.budget.latency is not None or config.budget.memory is not None or config.budget.also
@@ -35,6 +35,9 @@ def check(config: RunConfig) -> None:
             "single zeros make ONNX Runtime neither faster nor its activations smaller: with search.granularity "
             "'weight' limit --params, --macs or --bytes (of what is not zero)"
         )
+    from amc_mobile.prune.weight_ranking import check_method
+
+    check_method(config.prune.importance)
 
 
 def prune(session: Session, progress: Progress) -> None:

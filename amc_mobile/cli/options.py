@@ -83,7 +83,10 @@ Evaluations = Annotated[
 ]
 Importance = Annotated[
     str | None,
-    typer.Option("--importance", help="Which channels stay: reconstruction, activation, l1, taylor, fpgm, hrank."),
+    typer.Option(
+        "--importance",
+        help="What stays: reconstruction, activation, l1, and for channels also taylor, fpgm, hrank.",
+    ),
 ]
 NoRacing = Annotated[
     bool, typer.Option("--no-racing", help="Evaluate every network on all images, even if it cannot win any more.")

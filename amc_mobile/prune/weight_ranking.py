@@ -35,6 +35,15 @@ _FULL = 0.7  # of the columns must be left, or the others are taken out of the m
 _MOST_WORK = 10**12  # outputs times columns³ of a layer that is emptied: about a minute
 
 
+def check_method(method: str) -> None:
+    """Raises: ConfigError for an importance that single weights do not have."""
+    if method not in get_args(WeightMethod):
+        raise ConfigError(
+            f"importance {method!r} ranks whole channels; with search.granularity 'weight' choose one of "
+            f"{', '.join(get_args(WeightMethod))}"
+        )
+
+
 def rank_weights(
     traced: TracedGraph,
     method: str,
@@ -56,11 +65,7 @@ def rank_weights(
 
     Raises: ConfigError for a method that ranks channels only.
     """
-    if method not in get_args(WeightMethod):
-        raise ConfigError(
-            f"importance {method!r} ranks whole channels; for granularity 'weight' choose one of "
-            f"{', '.join(get_args(WeightMethod))}"
-        )
+    check_method(method)
     scores: dict[str, NDArray[np.floating]] = {
         layer.weight: np.abs(traced.weight(layer.weight)) for layer in traced.network.layers
     }

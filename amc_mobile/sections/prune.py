@@ -13,7 +13,8 @@ class PruneConfig(Section):
     """How channels are chosen and the rest is repaired."""
 
     importance: Literal["reconstruction", "activation", "l1", "taylor", "fpgm", "hrank"] = Field(
-        "reconstruction", description="what least squares cannot repair; 'l1' is the paper's"
+        "reconstruction",
+        description="what least squares cannot repair; 'l1' is the paper's; single weights know the first three",
     )
     reconstruct: bool = Field(True, description="refit by least squares what is left of every layer")
     points_per_image: int = Field(30, ge=1, description="sampled output positions per calibration image (paper: 10)")

@@ -67,6 +67,14 @@ def test_a_limit_that_zeros_cannot_keep_is_refused(amc, tmp_path, limit):
     assert "limit --params, --macs or --bytes" in answer.last_line
 
 
+def test_an_importance_of_channels_is_refused(amc, tmp_path):
+    line = ("--granularity", "weight", "--params", "0.5", "--importance", "hrank")
+    answer = amc("search", *line, "--out", tmp_path / "run")
+    assert answer.code == 1
+    assert "choose one of reconstruction, activation, l1" in answer.last_line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_bare_file_can_be_sparse_too(amc, sparse, tmp_path):
     line = ("--model", sparse / "original.onnx", "--granularity", "weight", "--macs", "0.4", "--agent", "uniform")
     assert amc("search", "--data", "digits", *line, "--out", tmp_path / "run").code == 0

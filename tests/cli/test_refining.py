@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from amc_mobile.cli import main, refining
@@ -86,6 +87,18 @@ def test_its_rewards_are_those_of_refreshed_networks(searched):
     score, plain = (session.evaluator("search").score(each.prune(best)) for each in (pruner, session.pruner))
     assert -score.kl == pytest.approx(refined(searched)["best"]["reward"])
     assert score.kl < plain.kl
+
+
+def test_a_refresh_holds_out_images_of_chance(searched, monkeypatch):
+    session = Session(RunFolder(searched), load(searched / "config.toml"))
+    seen = []
+    monkeypatch.setattr(
+        "amc_mobile.prune.refresh.refresh", lambda _, __, ___, images, **____: seen.append(images) or {}
+    )
+    session.final(Policy(tuple(refined(searched)["best"]["kept"])))
+    given = session.splits.calibration.tensors(session.preprocessing)
+    places = [next(place for place, image in enumerate(given) if np.array_equal(image, one)) for one in seen[0]]
+    assert sorted(places) == list(range(len(given))) != places
 
 
 def test_it_is_said_and_done_once(amc, searched, trained, tmp_path):
