@@ -8,7 +8,8 @@ same budget, with the same repair. Both are judged on the same test images, so t
 than either. The clock's word is of the run's own comparison: original and pruned network, interleaved.
 
 Everything lies in --work and is resumed from there. --only-search does the part that needs no quiet machine, if the
-tables are given. The raw result is benchmarks/raw/latency_curve.json.
+tables are given. The raw result is benchmarks/raw/latency_curve.json; points of it that are not asked for stay there,
+and each names its own commit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from answers import difference, interval, right
-from provenance import provenance
+from provenance import machine, provenance
 
 from amc_mobile import config as configuration
 from amc_mobile.cli.pipeline import Pipeline, open_run
@@ -57,6 +58,9 @@ class Point:
     search_s: float
     agent: str
     test_images: int
+    machine: str
+    commit: str
+    note: str = ""
 
 
 def settings(network: str, share: float, table: Path | None, arguments: argparse.Namespace) -> RunConfig:
@@ -94,7 +98,17 @@ def judged(network: str, share: float, session: Session) -> Point:
         read_json(folder.stages)["stages"]["search"]["seconds"],
         search["best"]["agent"],
         len(ours),
+        machine(),
+        provenance()["commit"],
     )
+
+
+def beside(points: list[Point], raw: Path) -> list[Point]:
+    """The points, and those of the raw file that are of other budgets or networks."""
+    earlier = [Point(**point) for point in read_json(raw)["points"]] if raw.is_file() else []
+    asked = {(point.network, point.share) for point in points}
+    others = [point for point in earlier if (point.network, point.share) not in asked]
+    return sorted([*others, *points], key=lambda point: (point.network, -point.share))
 
 
 def in_words(points: list[Point]) -> str:
@@ -127,7 +141,7 @@ def main() -> None:
             if arguments.only_search:
                 continue
             points.append(judged(network, share, Session(folder, config)))
-            found = {**provenance(), "points": [asdict(each) for each in points]}
+            found = {**provenance(), "points": [asdict(each) for each in beside(points, arguments.raw)]}
             write_json(arguments.raw, found)
     print(json.dumps(found) if arguments.json else in_words(points))
 

@@ -101,7 +101,7 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     """Accuracy under latency budgets, and the clock's word on them."""
     head = (
         *("network", "budget", "top-1", "uniform", "AMC ahead (95 %)", "MACs"),
-        *("latency, ms", "speed-up (95 %)", "measured / budget - 1", "search, s", "evaluations"),
+        *("latency, ms", "speed-up (95 %)", "measured / budget - 1", "search, s", "evaluations", "commit"),
     )
     rows = [
         (
@@ -116,14 +116,15 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
             f"{each['off']:+.1%}",
             f"{each['search_s']:.0f}",
             str(each["evaluations"]),
+            each["commit"] + (f": {each['note']}" if each["note"] else ""),
         )
         for each in sorted(raw["points"], key=lambda each: (each["network"], -each["share"]))
     ]
     return (
         section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
         + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
-        "Intervals of a difference are of the same images. The seconds of a search are wall time beside other work. "
-        f"{raw.get('note', '')}\n"
+        "Intervals of a difference are of the same images. Times are of the machine named; the seconds of a search are "
+        "wall time beside other work.\n"
     )
 
 
