@@ -34,7 +34,7 @@ class RunFolder:
         self.graph = root / "graph.json"
         self.table = root / "table.json"  # its rows stand beside it in table.csv
         self.gram = root / "gram.npz"
-        self.ranking = root / "ranking.npz"  # of the channels, by every method that was asked for
+        self.ranking = root / "ranking.npz"  # of channels or single weights, by every method that was asked for
         self.trials = root / "trials.jsonl"
         self.probes = root / "probes.jsonl"  # what the search evaluated beside its trials
         self.checkpoint = root / "search.begun.json"  # the settings that trials and probes belong to

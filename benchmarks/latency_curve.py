@@ -72,13 +72,16 @@ def settings(network: str, share: float, table: Path | None, arguments: argparse
 
 
 def judged(network: str, share: float, session: Session) -> Point:
-    """What came of a finished run."""
+    """What came of a finished run, written down beside it when it is judged first."""
     folder = session.folder
+    path = folder.root.with_suffix(".point.json")
+    if path.is_file():
+        return Point(**read_json(path))
     search, timed, accuracy = (read_json(path) for path in (folder.search, folder.comparison, folder.accuracy))
     uniform = next(trial for trial in search["opponents"] if trial["agent"] == "uniform")
     ours, theirs = right(session, read_onnx(folder.model_onnx), session.final(Policy(tuple(uniform["kept"]))))
     summary = read_json(folder.summary)
-    return Point(
+    point = Point(
         network,
         share,
         accuracy["original"]["top1"],
@@ -101,6 +104,8 @@ def judged(network: str, share: float, session: Session) -> Point:
         machine(),
         provenance()["commit"],
     )
+    write_json(path, point)
+    return point
 
 
 def beside(points: list[Point], raw: Path) -> list[Point]:

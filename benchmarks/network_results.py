@@ -123,8 +123,9 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
     return (
         section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
         + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
-        "Intervals of a difference are of the same images. Times are of the machine named; the seconds of a search are "
-        "wall time beside other work.\n"
+        "Intervals of a difference are of the same images. Times were measured on: "
+        f"{'; '.join(dict.fromkeys(each['machine'] for each in raw['points']))}; the seconds of a search are wall time "
+        "beside other work.\n"
     )
 
 

@@ -75,7 +75,7 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, float, dict[str
 def done(what: str, asked: float, changes: dict[str, object], arguments: argparse.Namespace) -> Row:
     """Runs what is not done yet, and says what came of it; of a run that has its row, the one written down."""
     name = f"{what}-{asked:g}-{arguments.seed}"
-    path = arguments.work / f"{name}.row.json"
+    path = arguments.work / f"{name}-{arguments.epochs}.row.json"
     if path.is_file():
         return Row(**read_json(path))
     config = override(
@@ -112,9 +112,12 @@ def done(what: str, asked: float, changes: dict[str, object], arguments: argpars
 def beside(rows: list[Row], raw: Path) -> list[Row]:
     """The rows, and those of the raw file that answer another question."""
     earlier = [Row(**row) for row in read_json(raw)["rows"]] if raw.is_file() else []
-    asked = {(row.what, row.asked, row.seed) for row in rows}
-    others = [row for row in earlier if (row.what, row.asked, row.seed) not in asked]
-    return sorted([*others, *rows], key=lambda row: (row.what, -row.asked, row.seed))
+    asked = {_question(row) for row in rows}
+    return sorted([*(row for row in earlier if _question(row) not in asked), *rows], key=_question)
+
+
+def _question(row: Row) -> tuple[str, float, int, int]:
+    return row.what, -row.asked, row.seed, row.epochs
 
 
 def in_words(rows: list[Row]) -> str:

@@ -40,6 +40,8 @@ def search_on(
     from amc_mobile.search.evaluator import PrunedEvaluator
     from amc_mobile.search.run import search as run_search
 
+    if session.fine_grained:
+        session.weight_ranking(progress)  # read, or made now: this may take minutes
     pruner = session.sparse if session.fine_grained else session.pruner
     evaluator = PrunedEvaluator(pruner, session.evaluator("search"), session.config.search.reward)
     run_search(

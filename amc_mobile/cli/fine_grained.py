@@ -87,7 +87,7 @@ def export(session: Session, progress: Progress) -> None:
         module = load_module(session.entry, session.folder.require(session.folder.weights, "prune"))
         if session.config.finetune.epochs > 0:
             whole = first_channels(session.traced.network.full())
-            model = session.traced.slice(whole, folded_weights(module, session.sparse.prune(policy)))
+            model = session.traced.slice(whole, folded_weights(module, session.traced.model))
         else:
             model = session.final(policy, progress)
         check_parity(session, "pruned", module, model)

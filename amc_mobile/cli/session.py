@@ -213,16 +213,23 @@ class Session:
         )
 
     def weight_ranking(self, progress: Progress | None = None) -> WeightRanking:
-        """The weights of every layer, from most to least important: ranked once, then read from ranking.npz."""
+        """The weights of every layer, from most to least important: ranked once, then read from ranking.npz.
+
+        Where nothing is repaired, what a repair could not mend says little: then by activation.
+        """
         from amc_mobile.prune.ranking_file import load_ranking, save_ranking
         from amc_mobile.prune.weight_ranking import rank_weights
 
-        method, traced = self.config.prune.importance, self.traced
+        settings, traced = self.config.prune, self.traced
+        unrepaired = settings.importance == "reconstruction" and not settings.reconstruct
+        method = "activation" if unrepaired else settings.importance
         sizes = {layer.weight: traced.weight(layer.weight).size for layer in traced.network.layers}
         found = load_ranking(self.folder.ranking, f"weights.{method}", list(sizes.values()), traced.network.name)
         if found is not None:
             return dict(zip(sizes, found, strict=True))
-        ranking = rank_weights(traced, method, self.grams, threads=self.threads, progress=progress)
+        ranking = rank_weights(
+            traced, method, None if method == "l1" else self.grams, threads=self.threads, progress=progress
+        )
         save_ranking(self.folder.ranking, f"weights.{method}", [ranking[weight] for weight in sizes])
         return ranking
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amc_mobile.device.protocol import Progress
     from amc_mobile.runs import RunFolder
 
-_VERSION = 2  # raised when a stage's files change their meaning, so that older ones are made again
+_VERSION = 3  # raised when a stage's files change their meaning, so that older ones are made again
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,23 +70,24 @@ def assign(module: nn.Module, weights: Weights, traced: TracedGraph) -> None:
 
 
 def _unfold(layer: nn.Module, norm: _BatchNorm, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The layer's own weight that is the folded one when `norm` follows. Moves the norm's running mean, if bias moved.
+    """The layer's own weight that is the folded one when `norm` follows. Moves the norm's running mean.
 
-    Folding is weight' = s weight and bias' = beta + s (bias - mean) with s = gamma / sqrt(var + eps).
+    Folding is weight' = s weight and bias' = beta + s (bias - mean) with s = gamma / sqrt(var + eps). Without a folded
+    bias it stays what it is.
     """
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None or len(mean) != len(weight):
         raise GraphError("a folded batch norm does not fit the module; slice it for the same channels first")
     deviation = torch.sqrt(variance.double() + norm.eps)
     scale = (torch.ones_like(deviation) if norm.weight is None else norm.weight.double()) / deviation
+    beta = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
+    own_bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(scale)
+    bias = beta + scale * (own_bias - mean) if bias is None else bias
     tiny = scale.abs() < _SMALLEST_SCALE * scale.abs().max()
     if tiny.any():  # nothing can be divided by a dead channel's scale
         scale[tiny] = _SMALLEST_SCALE * float(scale.abs().max()) or 1.0
         norm.weight[tiny] = (scale * deviation)[tiny].float()
-    if bias is not None:
-        beta = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
-        own_bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(scale)
-        mean.copy_(own_bias - (bias - beta) / scale)
+    mean.copy_(own_bias - (bias - beta) / scale)
     return weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 

@@ -40,7 +40,7 @@ def load_ranking(path: Path, method: str, sizes: Sequence[int], network: str) ->
     if f"{method}.orders" not in arrays:
         return None
     lengths = arrays[f"{method}.lengths"]
-    ranking = tuple(np.split(arrays[f"{method}.orders"], np.cumsum(lengths)[:-1]))
+    ranking = tuple(np.split(arrays[f"{method}.orders"].astype(np.int64), np.cumsum(lengths)[:-1]))
     if lengths.tolist() != list(sizes) or any(
         not np.array_equal(np.sort(order), np.arange(size)) for order, size in zip(ranking, sizes, strict=True)
     ):

@@ -50,7 +50,7 @@ def sparse_view(network: NetworkGraph) -> NetworkGraph:
 
 
 class SparsePruner:
-    """Fine-grained pruning with the Pruner's interface. Masks are nested: a weight that goes is away when more go."""
+    """Fine-grained pruning with the Pruner's interface. Masks are nested: what goes stays away when more go."""
 
     def __init__(
         self, traced: TracedGraph, ranking: WeightRanking | None = None, repair: SparseReconstructor | None = None

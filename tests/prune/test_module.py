@@ -12,6 +12,7 @@ from torch import nn
 from amc_mobile.errors import GraphError
 from amc_mobile.export.to_onnx import export, parity
 from amc_mobile.graph.trace import trace
+from amc_mobile.graph.traced import first_channels
 from amc_mobile.prune.gram import collect
 from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.module import assign, slice_module
@@ -153,6 +154,20 @@ def test_dead_and_tiny_batch_norm_scales_can_be_refitted():
     assign(small, weights, traced)
     assert all(torch.isfinite(tensor).all() for tensor in small.state_dict().values())
     assert parity(small, traced.slice(channels, weights), noise(traced)) < TOLERANCE
+
+
+def test_a_dead_channel_whose_weight_alone_changes_answers_what_it_did():
+    torch.manual_seed(0)
+    module = Tiny()
+    with torch.no_grad():
+        module.second_norm.weight[0] = 0.0
+        module.second_norm.bias.normal_()
+        module.second_norm.running_mean.normal_(std=100)
+    traced = traced_tiny(module)
+    weights = {"second.weight": 0.5 * traced.weight("second.weight")}
+    whole = first_channels(traced.network.full())
+    assign(module, weights, traced)
+    assert parity(module, traced.slice(whole, weights), noise(traced)) < TOLERANCE
 
 
 def test_a_refit_keeps_what_batch_norms_learnt(tiny):

@@ -192,8 +192,10 @@ def test_an_output_is_emptied_by_what_a_refit_cannot_repair():
     assert list(np.argsort(expected)) != list(np.argsort(np.abs(weight)))
 
 
-def test_weights_chosen_for_the_repair_imitate_better():
-    """On one layer whose inputs say much the same, as those of images do."""
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_weights_chosen_for_the_repair_imitate_better(blocks, monkeypatch):
+    """On one layer whose inputs say much the same, as those of images do; also if it is emptied in blocks."""
+    monkeypatch.setattr(weight_ranking, "_MOST_WORK", 5 * 54**3 / blocks**2)
     b = Builder(channels=6, size=4)
     traced = trace(b.build(b.conv("input", "only", 6, 5)), "one")
     random = np.random.default_rng(0)
@@ -205,31 +207,26 @@ def test_weights_chosen_for_the_repair_imitate_better():
     for method in ("reconstruction", "activation", "l1"):
         model = SparsePruner(traced, rank_weights(traced, method, grams), repair).prune(Policy((10, 1)))
         errors[method] = sum(np.square(run(model, x[None]) - run(traced.model, x[None])).sum() for x in data[80:])
-    assert errors["reconstruction"] < 0.2 * min(errors["l1"], errors["activation"]), errors
+    assert errors["reconstruction"] < (0.2 if blocks == 1 else 0.6) * min(errors["l1"], errors["activation"]), errors
 
 
-def test_a_ranking_has_every_weight_once_on_any_number_of_threads(monkeypatch):
+def test_a_ranking_has_every_weight_once_on_any_number_of_threads():
     traced = grouped_and_shared()
     grams = collect(traced, images(traced, 8), 10, seed=0, every=True)
     seen = []
-    ranking = rank_weights(
-        traced, "reconstruction", grams, threads=3, progress=lambda done, of, _: seen.append((done, of))
-    )
+    ranking = rank_weights(traced, "reconstruction", grams, threads=3, progress=lambda *now: seen.append(now[:2]))
     again = rank_weights(traced, "reconstruction", grams)
     assert seen[-1] == (3, 3)
     for name, order in ranking.items():
         np.testing.assert_array_equal(np.sort(order), np.arange(traced.weight(name).size))
         np.testing.assert_array_equal(order, again[name])
-    monkeypatch.setattr(weight_ranking, "_MOST_WORK", 0)
-    quick = rank_weights(traced, "reconstruction", grams)
-    for name, order in quick.items():
-        np.testing.assert_array_equal(np.sort(order), np.arange(traced.weight(name).size))
-    assert any((quick[name] != ranking[name]).any() for name in ranking)
 
 
 def test_a_method_for_channels_is_refused():
     with pytest.raises(ConfigError, match="choose one of reconstruction, activation, l1"):
         rank_weights(chain(), "hrank")
+    with pytest.raises(ConfigError, match="needs calibration images"):
+        rank_weights(chain(), "reconstruction")
 
 
 @pytest.mark.parametrize("build", [chain, residual, branches])
