@@ -74,7 +74,7 @@ def settings(network: str, share: float, table: Path | None, arguments: argparse
 def judged(network: str, share: float, session: Session) -> Point:
     """What came of a finished run, written down beside it when it is judged first."""
     folder = session.folder
-    path = folder.root.with_suffix(".point.json")
+    path = folder.root.parent / f"{folder.root.name}.point.json"
     if path.is_file():
         return Point(**read_json(path))
     search, timed, accuracy = (read_json(path) for path in (folder.search, folder.comparison, folder.accuracy))
