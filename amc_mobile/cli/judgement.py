@@ -36,15 +36,15 @@ def evaluate(session: Session, progress: Progress) -> None:
         "pruned": lambda: read_onnx(folder.model_onnx),  # the very network that ships
     }
     if config.finetune.epochs > 0:
-        networks["pruned"] = lambda: session.final(session.policy())
+        networks["pruned"] = lambda: session.final(session.policy(), progress)
         networks["finetuned"] = lambda: read_onnx(folder.model_onnx)
     if (uniform := uniform_policy(session)) is not None:
-        networks["uniform"] = lambda: session.final(uniform)
+        networks["uniform"] = lambda: session.final(uniform, progress)
     if folder.model_int8.is_file():
         networks["original_int8"] = lambda: read_onnx(folder.original_int8)
         networks["int8"] = lambda: read_onnx(folder.model_int8)
         if uniform is not None:
-            networks["uniform_int8"] = lambda: in_int8(session, session.final(uniform))
+            networks["uniform_int8"] = lambda: in_int8(session, session.final(uniform, progress))
     evaluator = session.evaluator("test")
     scores: dict[str, dict[str, float] | None] = dict.fromkeys(_NETWORKS)
     for done, (name, network) in enumerate(networks.items()):
