@@ -70,6 +70,7 @@ def protocols(raw: Mapping[str, Any]) -> str:
         "MACs",
         "top-1 before",
         "pruned",
+        "uniform",
         "epochs",
         "fine-tuned",
         "loss (95 %)",
@@ -83,6 +84,7 @@ def protocols(raw: Mapping[str, Any]) -> str:
             f"{row['params_share']:.1%} (1/{1 / row['params_share']:.2f})",
             f"{row['macs_share']:.1%}",
             *(f"{row[name]:.2%}" for name in ("original", "before")),
+            "–" if row.get("uniform") is None else f"{row['uniform']:.2%}",
             str(row["epochs"]),
             f"{row['after']:.2%}",
             _interval(row["loss"]),
@@ -93,7 +95,7 @@ def protocols(raw: Mapping[str, Any]) -> str:
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
         + f"\n{_made(raw)} The loss is after fine-tuning, against the original, which is not; intervals are over the "
-        f"{raw['rows'][0]['test_images']:,} test images, paired.\n"
+        f'{raw["rows"][0]["test_images"]:,} test images, paired. "Uniform" is pruned to the same budget at one ratio and repaired alike.\n'
     )
 
 

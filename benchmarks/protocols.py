@@ -55,6 +55,7 @@ class Row:
     test_images: int
     machine: str
     commit: str
+    uniform: float | None = None  # before fine-tuning: all layers at one ratio, on the same budget, repaired alike
     note: str = ""
 
 
@@ -104,6 +105,7 @@ def done(what: str, asked: float, changes: dict[str, object], arguments: argpars
         len(original),
         machine(),
         provenance()["commit"],
+        (accuracy.get("uniform") or {}).get("top1"),
     )
     write_json(path, row)
     return row
@@ -125,9 +127,10 @@ def in_words(rows: list[Row]) -> str:
     lines = []
     for each in rows:
         loss = "{:+.2%} ({:+.2%} to {:+.2%})".format(*each.loss)
+        uniform = "" if each.uniform is None else f" (uniform {each.uniform:.2%})"
         lines.append(
             f"{each.what} {each.asked:g}: parameters {each.params_share:.1%} (1/{1 / each.params_share:.2f}), MACs "
-            f"{each.macs_share:.1%}, top-1 {each.original:.2%}, pruned {each.before:.2%}, fine-tuned {each.after:.2%}, "
+            f"{each.macs_share:.1%}, top-1 {each.original:.2%}, pruned {each.before:.2%}{uniform}, fine-tuned {each.after:.2%}, "
             f"loss {loss}"
         )
     return "\n".join(lines)
