@@ -95,7 +95,8 @@ def protocols(raw: Mapping[str, Any]) -> str:
     return (
         section("Accuracy-guaranteed and fine-grained, ResNet-56, CIFAR-10", raw["command"], [head, *rows])
         + f"\n{_made(raw)} The loss is after fine-tuning, against the original, which is not; intervals are over the "
-        f'{raw["rows"][0]["test_images"]:,} test images, paired. "Uniform" is pruned to the same budget at one ratio and repaired alike.\n'
+        f"{raw['rows'][0]['test_images']:,} test images, paired. Uniform: pruned to the same budget at one ratio and "
+        "repaired alike.\n"
     )
 
 

@@ -130,8 +130,8 @@ def in_words(rows: list[Row]) -> str:
         uniform = "" if each.uniform is None else f" (uniform {each.uniform:.2%})"
         lines.append(
             f"{each.what} {each.asked:g}: parameters {each.params_share:.1%} (1/{1 / each.params_share:.2f}), MACs "
-            f"{each.macs_share:.1%}, top-1 {each.original:.2%}, pruned {each.before:.2%}{uniform}, fine-tuned {each.after:.2%}, "
-            f"loss {loss}"
+            f"{each.macs_share:.1%}, top-1 {each.original:.2%}, pruned {each.before:.2%}{uniform}, "
+            f"fine-tuned {each.after:.2%}, loss {loss}"
         )
     return "\n".join(lines)
 
