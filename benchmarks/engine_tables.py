@@ -25,6 +25,7 @@ def engine_tables(raw: Mapping[str, Any]) -> str:
         "episode_cost": episode_cost,
         "search_quality": search_quality,
         "refit": refit,
+        "sparse_refit": sparse_refit,
         "landing": landing,
     }
     return "\n".join(maker(raw[name]) for name, maker in makers.items() if name in raw)
@@ -91,6 +92,25 @@ def refit(raw: Mapping[str, Any]) -> str:
         "\nOne draw of calibration images, no spread. The refresh was chosen among several designs by looking at "
         "MobileNet-V2's test images, so its gain there is somewhat optimistic; within a run only calibration images "
         "decide.\n"
+    )
+
+
+def sparse_refit(raw: Mapping[str, Any]) -> str:
+    """What each part of the repair brings to fine-grained pruning."""
+    cells = {(r["importance"], r["density"], r["repair"]): f"{r['top1']:.1%}" for r in raw["rows"]}
+    rows = [
+        (
+            f"{density:.0%}",
+            method,
+            *(cells.get((method, density, way), "–") for way in ("none", "gram", "gram+refresh")),
+        )
+        for method, density in dict.fromkeys((r["importance"], r["density"]) for r in raw["rows"] if r["importance"])
+    ]
+    head = ("weights that stay, every layer", "chosen by", "cut only", "least squares", "and refresh")
+    made = f"{raw['date']}, commit {raw['commit']}, {raw['machine']}"
+    images = f"{raw['calibration_images']:,} calibration images, {raw['test_images']:,} test images"
+    return section("What the repair brings to single zeros, ResNet-56 (test top-1)", raw["command"], [head, *rows]) + (
+        f"\n{made}. The original has {cells[None, 1.0, None]}. One draw of {images}; no fine-tuning.\n"
     )
 
 
