@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from answers import difference, interval, right
+from beside import beside
 from provenance import machine, provenance
 
 from amc_mobile import config as configuration
@@ -108,12 +109,8 @@ def judged(network: str, share: float, session: Session) -> Point:
     return point
 
 
-def beside(points: list[Point], raw: Path) -> list[Point]:
-    """The points, and those of the raw file that are of other budgets or networks."""
-    earlier = [Point(**point) for point in read_json(raw)["points"]] if raw.is_file() else []
-    asked = {(point.network, point.share) for point in points}
-    others = [point for point in earlier if (point.network, point.share) not in asked]
-    return sorted([*others, *points], key=lambda point: (point.network, -point.share))
+def _question(point: Point) -> tuple[str, float]:
+    return point.network, -point.share
 
 
 def in_words(points: list[Point]) -> str:
@@ -146,7 +143,10 @@ def main() -> None:
             if arguments.only_search:
                 continue
             points.append(judged(network, share, Session(folder, config)))
-            found = {**provenance(), "points": [asdict(each) for each in beside(points, arguments.raw)]}
+            found = {
+                **provenance(),
+                "points": [asdict(each) for each in beside(points, arguments.raw, "points", Point, _question)],
+            }
             write_json(arguments.raw, found)
     print(json.dumps(found) if arguments.json else in_words(points))
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from answers import difference, right
+from beside import beside
 from provenance import machine, provenance
 
 from amc_mobile import config as configuration
@@ -111,13 +112,6 @@ def done(what: str, asked: float, changes: dict[str, object], arguments: argpars
     return row
 
 
-def beside(rows: list[Row], raw: Path) -> list[Row]:
-    """The rows, and those of the raw file that answer another question."""
-    earlier = [Row(**row) for row in read_json(raw)["rows"]] if raw.is_file() else []
-    asked = {_question(row) for row in rows}
-    return sorted([*(row for row in earlier if _question(row) not in asked), *rows], key=_question)
-
-
 def _question(row: Row) -> tuple[str, float, int, int]:
     return row.what, -row.asked, row.seed, row.epochs
 
@@ -143,7 +137,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for what, asked, changes in wanted(arguments):
         rows.append(done(what, asked, changes, arguments))
-        found = {**provenance(), "rows": [asdict(each) for each in beside(rows, arguments.raw)]}
+        found = {**provenance(), "rows": [asdict(each) for each in beside(rows, arguments.raw, "rows", Row, _question)]}
         write_json(arguments.raw, found)
     print(json.dumps(found) if arguments.json else in_words(rows))
 

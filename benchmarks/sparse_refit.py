@@ -35,7 +35,7 @@ from amc_mobile.runs import write_json
 from amc_mobile.sections.data import DataConfig
 from amc_mobile.types import Policy
 
-RAW = Path(__file__).parent / "raw" / "sparse_refit.json"
+HERE = Path(__file__).parent
 POINTS, RIDGE, SEED = 30, 1e-3, 0
 
 
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="calibration images (default: %(default)s)")
     parser.add_argument("--tests", type=int, default=2000, help="at most so many test images (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--raw", type=Path, default=HERE / "raw" / "sparse_refit.json")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for row in measure(arguments):
@@ -109,7 +110,7 @@ def main() -> None:
         "test_images": arguments.tests,
         "rows": rows,
     }
-    write_json(RAW, found)
+    write_json(arguments.raw, found)
     if arguments.json:
         print(json.dumps(found))
 
