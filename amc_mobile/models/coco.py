@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,37 +14,53 @@ from amc_mobile.models.objects import Objects, as_labels
 from amc_mobile.models.pictures import FilePictures
 from amc_mobile.models.readers import Source
 
-_TEST = ("val", "test")  # parts of a file's name that set its pictures aside for testing
+_TEST = frozenset({"val", "valid", "validation", "minival", "test", "testdev"})  # words of a file's name: for testing
 _LAYOUT = "DIR/annotations/instances_train2017.json with DIR/train2017/*.jpg is what it looks like"
 
 
 def read_coco(folder: Path) -> Source:
-    """All pictures of DIR/annotations/instances_*.json; those of val or test, beside others, are for testing.
+    """All pictures of DIR/annotations/instances_*.json; those of val or test, beside others, are for testing only.
 
     Categories are numbered in the order of their ids, `ids` keeps those. Crowds are ignored, boxes without area left
-    out. Raises: DataError if something is missing or damaged.
+    out. Raises: DataError if something is missing or damaged, or two files tell different things of one picture.
     """
     files = sorted((folder / "annotations").glob("instances_*.json"))
     if not files:
         raise DataError(f"{folder} has no annotations/instances_*.json; {_LAYOUT}")
-    files.sort(key=_for_testing)
-    parts = [_read(path) for path in files]
-    categories = {int(entry["id"]): str(entry["name"]) for part in parts for entry in part["categories"]}
+    parts = {path: _read(path) for path in files}
+    categories = {int(entry["id"]): str(entry["name"]) for part in parts.values() for entry in part["categories"]}
     ids = tuple(sorted(categories))
-    paths: list[Path] = []
-    labels: list[Objects] = []
+    numbers = {each: number for number, each in enumerate(ids)}
+    told: dict[Path, tuple[Path, Objects]] = {}
     test_images = 0
-    for path, part in zip(files, parts, strict=True):
-        found = _objects(part, {each: number for number, each in enumerate(ids)}, path)
-        paths += [_picture(folder, path, str(entry["file_name"])) for entry in part["images"]]
-        labels += found
-        test_images += len(found) if _for_testing(path) and not _for_testing(files[0]) else 0
+    files.sort(key=_for_testing, reverse=True)  # a picture that is tested with is not learnt from
+    for path in files:
+        _tell(told, folder, path, parts[path], numbers)
+        test_images = len(told) if _for_testing(path) and not _for_testing(files[-1]) else test_images
+    pictures = list(told)
+    order = [*pictures[test_images:], *pictures[:test_images]]
     names = tuple(categories[each] for each in ids)
-    return Source(FilePictures(paths), as_labels(labels), len(ids), test_images, names, ids)
+    labels = as_labels([told[picture][1] for picture in order])
+    return Source(FilePictures(order), labels, len(ids), test_images, names, ids)
 
 
 def _for_testing(path: Path) -> bool:
-    return any(word in path.stem for word in _TEST)
+    return not _TEST.isdisjoint(re.split(r"[\W\d_]+", path.stem.lower()))
+
+
+def _tell(
+    told: dict[Path, tuple[Path, Objects]],
+    folder: Path,
+    path: Path,
+    part: Mapping[str, Sequence[Any]],
+    numbers: Mapping[int, int],
+) -> None:
+    """Adds what one file tells of its pictures, less what another has told. Raises: DataError if they disagree."""
+    for entry, objects in zip(part["images"], _objects(part, numbers, path), strict=True):
+        picture = _picture(folder, path, str(entry["file_name"]))
+        other, known = told.setdefault(picture, (path, objects))
+        if known != objects:
+            raise DataError(f"{other} and {path} have different boxes for {picture}; keep one of the two files there")
 
 
 def _read(path: Path) -> dict[str, list[Any]]:

@@ -81,15 +81,45 @@ def open_data(spec: str) -> ImageSet:
     return ImageSet(spec, source.pictures, kept, classes, held_out, source.class_names, source.ids)
 
 
-def by_ids(images: ImageSet) -> ImageSet:
-    """The same images with COCO's own numbers of the classes, less one: what torchvision's published weights answer."""
+def by_ids(images: ImageSet, classes: int) -> ImageSet:
+    """The same images with COCO's own numbers of the classes, less one: what torchvision's published weights answer.
+
+    The network answers so many `classes`, those included that the images do not show.
+    """
     numbers = np.asarray(images.ids, np.int64) - 1
-    labels = as_labels([replace(objects, classes=numbers[objects.classes]) for objects in images.labels])
     names = dict(zip(numbers.tolist(), images.class_names, strict=True))
-    count = max(images.ids)
     return replace(
-        images, labels=labels, classes=count, class_names=tuple(names.get(n, "") for n in range(count)), ids=()
+        images,
+        labels=_renumbered(images.labels, numbers),
+        classes=classes,
+        class_names=tuple(names.get(number, "") for number in range(classes)),
+        ids=(),
     )
+
+
+def numbered_like(images: ImageSet, first: ImageSet) -> ImageSet:
+    """The same images with the numbers that the classes of these names have in `first`.
+
+    Unchanged where one of the two does not tell its classes' names, or both tell the same.
+    Raises: DataError if `first` does not know a class.
+    """
+    if not images.class_names or not first.class_names or images.class_names == first.class_names:
+        return images
+    known = {name: number for number, name in enumerate(first.class_names)}
+    if strange := [name for name in images.class_names if name not in known]:
+        raise DataError(
+            f"{images.name} has the class {strange[0]} ({len(strange)} such), which {first.name} does not know; give "
+            "both the same classes"
+        )
+    labels = _renumbered(images.labels, np.asarray([known[name] for name in images.class_names], np.int64))
+    return replace(images, labels=labels, classes=first.classes, class_names=first.class_names, ids=first.ids)
+
+
+def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The labels with class `numbers[n]` in place of n."""
+    if labels.dtype != object:
+        return numbers[labels]
+    return as_labels([replace(objects, classes=numbers[objects.classes]) for objects in labels])
 
 
 def check_labels(images: ImageSet, classes: int, network: str, task: TaskName = "classification") -> None:
@@ -100,11 +130,16 @@ def check_labels(images: ImageSet, classes: int, network: str, task: TaskName = 
             f"{images.name} has {other}, which {network} cannot learn from: it is for {task}; choose other data or "
             "another --model"
         )
-    largest = images.classes - 1 if task == "detection" else int(images.labels.max())
-    if largest >= classes:
+    if task == "detection":
+        if images.classes != classes:  # fewer would be counted from 0 too, and mean others
+            raise DataError(
+                f"{images.name} has {images.classes} classes, but {network} answers {classes}; choose other data or "
+                f"set model.classes = {images.classes}, with weights that were trained so or none"
+            )
+    elif (largest := int(images.labels.max())) >= classes:
         raise DataError(
             f"{images.name} has labels up to {largest}, but {network} knows only {classes} classes; "
-            f"choose other data or another --model{', or set model.classes' if task == 'detection' else ''}"
+            "choose other data or another --model"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Objects:
     """The objects of one picture.
 
@@ -29,6 +29,13 @@ class Objects:
         whole = (shares[:, 2] > shares[:, 0]) & (shares[:, 3] > shares[:, 1])
         skipped = np.zeros(len(shares), bool) if ignored is None else np.asarray(ignored, bool)
         return Objects(shares[whole], np.asarray(classes, np.int64)[whole], skipped[whole])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Objects):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # arrays can be changed
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_mobile.errors import DataError
-from amc_mobile.models.data import ImageSet, by_ids, open_data
+from amc_mobile.models.data import ImageSet, by_ids, numbered_like, open_data
 from amc_mobile.models.preprocessing import Preprocessing
 from amc_mobile.sections.data import DataConfig, TransferDataConfig
 
@@ -56,14 +56,16 @@ def make_splits(config: DataConfig, seed: int, classes: int | None = None) -> Sp
     else they are drawn from all: as many as `test_images`, or what `train_images` leaves over, or a fourth.
     Raises: DataError, with the counts, if there are too few images.
     """
-    images = _numbered(open_data(config.name), classes)
+    images = open_data(config.name)
+    source = None if config.test is None else _test_source(config.test, images, classes)
+    images = _numbered(images, classes)
     generator = np.random.default_rng(seed)
     order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
     advice = (
         f"lower data.search_images ({config.search_images}), data.calibration_images ({config.calibration_images}), "
         f"data.test_images ({config.test_images}) or data.train_images ({config.train_images})"
     )
-    test, order = _test_part(config, images, order, generator, advice, classes)
+    test, order = _test_part(config, images, source, order, generator, advice)
     parts = {}
     for name, wanted in (
         ("search", config.search_images),
@@ -78,14 +80,17 @@ def train_and_test(config: TransferDataConfig, seed: int) -> tuple[Split, Split]
     """The images of a transfer: what is trained on, and what is tested on; the same seed gives the same parts.
 
     Test images come from where those of `make_splits` come from, but `train_images` leaves them alone.
-    Raises: DataError for too few images, fewer than two classes, or a test source with more classes.
+    Raises: DataError for images with boxes, too few of them, fewer than two classes, or a test source with others.
     """
     whole = DataConfig(name=config.name, test=config.test, test_images=config.test_images)
     images = open_data(config.name)
+    if images.task != "classification":
+        raise DataError(f"{images.name} has boxes, and only classifiers are transferred; choose images without")
     generator = np.random.default_rng(seed)
     order = generator.permutation(np.setdiff1d(np.arange(len(images)), images.held_out))
     advice = "lower data.train_images or data.test_images"
-    test, order = _test_part(whole, images, order, generator, advice)
+    source = None if config.test is None else _test_source(config.test, images, None)
+    test, order = _test_part(whole, images, source, order, generator, advice)
     train, _ = _take(images, order, config.train_images, "training", advice)
     if not len(train):
         raise DataError(f"{images.name} has no images for training; {advice}")
@@ -102,18 +107,13 @@ def train_and_test(config: TransferDataConfig, seed: int) -> tuple[Split, Split]
 def _test_part(
     config: DataConfig,
     images: ImageSet,
+    source: ImageSet | None,
     order: np.ndarray,
     generator: np.random.Generator,
     advice: str,
-    classes: int | None = None,
 ) -> tuple[Split, np.ndarray]:
-    """The test images, and what is left of `order` for the other parts."""
-    if config.test is not None:
-        if config.test == config.name and not len(images.held_out):
-            raise DataError(
-                f"data.test is data.name ({config.name}); leave data.test out, and a part of it is set aside"
-            )
-        source = _numbered(open_data(config.test), classes)
+    """The test images, from `source` if there is one, and what is left of `order` for other parts."""
+    if source is not None:
         pool = source.held_out if len(source.held_out) else np.arange(len(source))
         return _take(source, generator.permutation(pool), config.test_images, "test", advice)[0], order
     if len(images.held_out):
@@ -127,10 +127,18 @@ def _test_part(
     return _take(images, order, count, "test", advice)
 
 
+def _test_source(spec: str, images: ImageSet, classes: int | None) -> ImageSet:
+    """The images of `data.test`, their classes numbered like those of `images`, which are not `_numbered` yet."""
+    if spec == images.name and not len(images.held_out):
+        raise DataError(f"data.test is data.name ({spec}); leave data.test out, and a part of it is set aside")
+    return _numbered(numbered_like(open_data(spec), images), classes)
+
+
 def _numbered(images: ImageSet, classes: int | None) -> ImageSet:
     """With COCO's own numbers of the classes, which have gaps, where that is what the network answers."""
-    gaps = images.ids and classes is not None and max(images.ids) == classes != len(images.ids)
-    return by_ids(images) if gaps else images
+    if classes is None or not images.ids or len(images.ids) >= classes:
+        return images
+    return by_ids(images, classes) if min(images.ids) >= 1 and max(images.ids) <= classes else images
 
 
 def _take(images: ImageSet, order: np.ndarray, wanted: int | None, name: str, advice: str) -> tuple[Split, np.ndarray]:

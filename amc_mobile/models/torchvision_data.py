@@ -40,12 +40,14 @@ def read_image_folder(folder: Path) -> Source:
     tests = [folder / name for name in _TEST_FOLDERS if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or not tests:
         whole = _read_folder(folder)
-        return Source(_pictures(whole), np.asarray(whole.targets, np.int64), classes=len(whole.classes))
+        labels, names = np.asarray(whole.targets, np.int64), tuple(whole.classes)
+        return Source(_pictures(whole), labels, classes=len(names), class_names=names)
     train, test = _read_folder(folder / "train"), _read_folder(tests[0])
     if train.classes != test.classes:
         raise DataError(f"{folder}/train and {tests[0]} have different classes; give both the same folders")
     labels = np.asarray([*train.targets, *test.targets], np.int64)
-    return Source(_pictures(train, test), labels, classes=len(train.classes), test_images=len(test.targets))
+    names = tuple(train.classes)
+    return Source(_pictures(train, test), labels, len(names), len(test.targets), names)
 
 
 def _read_folder(folder: Path) -> ImageFolder:

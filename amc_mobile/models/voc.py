@@ -25,14 +25,18 @@ Named = tuple[str, tuple[float, float, float, float], bool]  # (class, box as sh
 def read_voc(folder: Path) -> Source:
     """All pictures of trainval (or train) and test (or val) of every year in the folder; the latter are for testing.
 
+    Where a year has neither trainval nor train, all its other pictures take their place.
+
     `folder` is VOCdevkit, its parent, or one year. Objects marked as difficult are ignored. VOC's own twenty classes
     keep their usual numbers; where there are others, the names are numbered alphabetically.
     Raises: DataError if something is missing or damaged.
     """
     train, test = [], []
     for year in _years(folder):
-        learnt = _listed(year, _TRAIN) or sorted(path.stem for path in (year / "Annotations").glob("*.xml"))
-        aside = [name for name in _listed(year, _TEST) if name not in set(learnt)]
+        listed, learnt = _listed(year, _TEST), _listed(year, _TRAIN)
+        aside = [name for name in listed if name not in set(learnt)]
+        if not learnt:
+            learnt = sorted({path.stem for path in (year / "Annotations").glob("*.xml")} - set(aside))
         train += [(year, name) for name in learnt]
         test += [(year, name) for name in aside]
     pictures = [*train, *test]

@@ -93,10 +93,49 @@ def test_coco(tmp_path):
 
 def test_cocos_own_numbers_for_published_weights(tmp_path):
     images = open_data(f"coco:{coco(tmp_path)}")
-    assert by_ids(images).labels[0].classes.tolist() == [43, 0]
+    assert by_ids(images, 90).labels[0].classes.tolist() == [43, 0]
     settings = DataConfig(name=f"coco:{tmp_path}", search_images=1, calibration_images=1, test_images=1)
     assert make_splits(settings, 0, classes=44).test.images.classes == 44
     assert make_splits(settings, 0, classes=2).test.images.classes == 2
+    published = make_splits(settings, 0, classes=90).search.images
+    assert published.classes == 90
+    assert [published.class_names[number] for number in published.labels[0].classes] == ["bottle", "person"]
+
+
+def test_a_picture_of_two_files_is_tested_with_and_not_learnt_from(tmp_path):
+    """CVAT writes instances_default.json with all pictures; trainval is for training whatever is in its name."""
+    shared = {"images": [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 20} for n in range(6)]}
+    for number in range(6):
+        picture(tmp_path / "images" / f"{number}.jpg")
+    coco(tmp_path, "default", 0, annotations=[], **shared)
+    coco(tmp_path, "val", 0, annotations=[], images=shared["images"][4:])
+    images = open_data(f"coco:{tmp_path}")
+    assert (len(images), images.held_out.tolist()) == (6, [4, 5])
+    (tmp_path / "annotations" / "instances_default.json").rename(
+        tmp_path / "annotations" / "instances_trainval2007.json"
+    )
+    assert open_data(f"coco:{tmp_path}").held_out.tolist() == [4, 5]
+    (tmp_path / "annotations" / "instances_val.json").unlink()
+    assert not len(open_data(f"coco:{tmp_path}").held_out)
+
+
+def test_two_files_that_disagree_about_a_picture_are_refused(tmp_path):
+    coco(tmp_path, "images", 3)
+    coco(tmp_path, "others", 0, annotations=[], images=[{"id": 0, "file_name": "0.jpg", "width": 40, "height": 20}])
+    with pytest.raises(DataError, match=r"instances_images\.json and .*others\.json have different boxes for .*0\.jpg"):
+        open_data(f"coco:{tmp_path}")
+
+
+def test_the_classes_of_the_test_source_mean_what_they_mean_in_the_first(tmp_path):
+    first = coco(tmp_path / "a")
+    boxes = [{"image_id": 0, "category_id": 7, "bbox": [10, 5, 20, 10]}]
+    coco(tmp_path / "b", annotations=boxes, categories=[{"id": 7, "name": "bottle"}])
+    settings = DataConfig(name=f"coco:{first}", test=f"coco:{tmp_path / 'b'}", search_images=1, calibration_images=1)
+    assert make_splits(settings, 0).test.labels[0].classes.tolist() == [1]
+    assert make_splits(settings, 0, classes=44).test.labels[0].classes.tolist() == [43]
+    coco(tmp_path / "b", annotations=[], categories=[{"id": 7, "name": "zebra"}])
+    with pytest.raises(DataError, match="has the class zebra"):
+        make_splits(settings, 0)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +195,13 @@ def test_voc(tmp_path, place):
     assert first.ignored.tolist() == [False, True]
 
 
+def test_voc_without_a_list_for_training_keeps_the_test_pictures_apart(tmp_path):
+    year = voc(tmp_path, ["000001", "000002"], test=["000003"])
+    (year / "ImageSets" / "Main" / "trainval.txt").unlink()
+    images = open_data(f"voc:{tmp_path}")
+    assert (len(images), images.held_out.tolist()) == (3, [2])
+
+
 def test_voc_with_other_classes(tmp_path):
     voc(tmp_path, ["a"], [("zebra", 0, (1, 1, 9, 9)), ("apple", 0, (1, 1, 9, 9))])
     images = open_data(f"voc:{tmp_path}")
@@ -197,8 +243,9 @@ def test_data_must_suit_the_network():
         check_labels(shapes, 10, "digits")
     with pytest.raises(DataError, match="has no boxes"):
         check_labels(digits, 3, "a detector", "detection")
-    with pytest.raises(DataError, match=r"set model\.classes"):
-        check_labels(shapes, 2, "a detector", "detection")
+    for classes in (2, 90):
+        with pytest.raises(DataError, match=r"set model\.classes = 3"):
+            check_labels(shapes, classes, "a detector", "detection")
 
 
 def test_a_stretched_picture_keeps_everything():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from amc_mobile.errors import DataError
 from amc_mobile.models.splits import make_splits, train_and_test
@@ -139,6 +140,25 @@ def test_a_transfer_needs_two_parts_only(files, settings, train, test):
 def test_a_transfer_with_too_few_images_says_what_to_lower(files, settings, said):
     with pytest.raises(DataError, match=said):
         train_and_test(TransferDataConfig(name=files["whole"], **settings), seed=0)
+
+
+def test_folders_for_testing_that_lack_a_class_are_numbered_like_the_first(tmp_path):
+    for place in ("train/ant", "train/bee", "train/cow", "test/ant", "test/cow"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (4, 4)).save(tmp_path / place / f"{number}.png")
+    names = {part: f"imagefolder:{tmp_path / part}" for part in ("train", "test")}
+    test = train_and_test(TransferDataConfig(name=names["train"], test=names["test"]), seed=0)[1]
+    assert np.unique(test.labels).tolist() == [0, 2]
+    config = DataConfig(name=names["train"], test=names["test"], search_images=1, calibration_images=1)
+    assert np.unique(make_splits(config, 0).test.labels).tolist() == [0, 2]
+    with pytest.raises(DataError, match="has the class bee"):
+        train_and_test(TransferDataConfig(name=names["test"], test=names["train"]), seed=0)
+
+
+def test_boxes_are_not_transferred():
+    with pytest.raises(DataError, match="only classifiers"):
+        train_and_test(TransferDataConfig(name="shapes"), seed=0)
 
 
 def test_a_shuffled_split_has_the_same_images_in_an_order_of_chance(files):
