@@ -20,6 +20,7 @@ def check(config: RunConfig) -> None:
         check_device(config.device)
     check_model_file(config)
     fine_grained.check(config)
+    check_training(config)
     if config.profile.table is not None:
         from amc_mobile.cost.table import LatencyTable
 
@@ -52,6 +53,18 @@ def check_trainable(config: RunConfig) -> None:
             raise ConfigError(
                 f"{config.model.onnx} is an ONNX file and cannot be trained without its PyTorch source; set "
                 f"{setting} to 0, or give --model package.module:function"
+            )
+
+
+def check_training(config: RunConfig) -> None:
+    """Raises: ConfigError for settings that the training of a detector does not know."""
+    if config.model.purpose != "detection":
+        return
+    for section, settings in (("train", config.train), ("finetune", config.finetune)):
+        if settings.epochs and (unknown := settings.of_classifiers()):
+            raise ConfigError(
+                f"{', '.join(f'{section}.{name}' for name in unknown)}: for classifiers only; leave that out for a "
+                "detector"
             )
 
 

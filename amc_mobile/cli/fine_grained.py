@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from amc_mobile.prune.sparse_module import ZeroKeeper
     from amc_mobile.types import Policy
 
-_SCHEMA = 1
-
 
 def check(config: RunConfig) -> None:
     """Raises: ConfigError for a limit that zeros cannot keep, or an importance that only channels have."""
@@ -42,22 +40,15 @@ def check(config: RunConfig) -> None:
 
 def prune(session: Session, progress: Progress) -> None:
     """policy.json: how many weights every layer keeps; weights.pt, with zeros, where there is a module."""
-    entry, network, policy = session.entry, session.network, decide(session)
+    from amc_mobile.prune.saved import described
+
+    network, policy = session.network, decide(session)
     groups = [
         {"name": group.name, "channels": group.channels, "kept": kept}
         for group, kept in zip(network.groups, policy.kept, strict=True)
     ]
-    content = {
-        "schema": _SCHEMA,
-        "granularity": "weight",
-        "model": entry.name,
-        "input_shape": entry.input_shape,
-        "classes": entry.classes,
-        "kept": policy.kept,
-        "groups": groups,
-        "pads": {},
-    }
-    write_json(session.folder.policy, content)
+    own = {"granularity": "weight", "kept": policy.kept, "groups": groups, "pads": {}}
+    write_json(session.folder.policy, described(session.entry) | own)
     if session.config.model.onnx is None:
         save_weights(session.folder.weights, _sparse(session, policy, progress)[0])
 

@@ -9,8 +9,9 @@ from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import ACCURACIES, Policy, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    import numpy as np
     import onnx
 
     from amc_mobile.cli.session import Session
@@ -25,10 +26,12 @@ def evaluate(session: Session, progress: Progress) -> None:
     """accuracy.json: original, repaired, fine-tuned and uniformly pruned network on the test images, in int8, too.
 
     The uniform opponent has the same budget and the same repair; it is compared before any fine-tuning. What is not
-    there is null.
+    there is null. Intervals are 95 %, image by image, as all networks answer the same.
     """
     from amc_mobile.cli.quantising import in_int8
     from amc_mobile.cli.session import read_onnx
+    from amc_mobile.models.evaluation import complete
+    from amc_mobile.models.outcomes import Outcomes
 
     config, folder = session.config, session.folder
     networks: dict[str, Callable[[], onnx.ModelProto]] = {
@@ -47,21 +50,38 @@ def evaluate(session: Session, progress: Progress) -> None:
             networks["uniform_int8"] = lambda: in_int8(session, session.final(uniform, progress))
     evaluator = session.evaluator("test")
     scores: dict[str, dict[str, float] | None] = dict.fromkeys(_NETWORKS)
+    metric = _metric(config.search.reward, session.entry.task)
+    right: dict[str, np.ndarray] = {}
     for done, (name, network) in enumerate(networks.items()):
         progress(done, len(networks), name)
-        scores[name] = _shares(evaluator.score(network()))
+        outcomes = evaluator.outcomes(network())
+        scores[name] = _shares(complete(outcomes))
+        if isinstance(outcomes, Outcomes):
+            right[name] = outcomes.ranks < (5 if metric == "top5" else 1)
     if session.entry.task == "detection":
         show_examples(session, session.original_onnx, read_onnx(folder.model_onnx))
     write_json(
         folder.accuracy,
         {
-            "metric": _metric(config.search.reward, session.entry.task),
+            "metric": metric,
             "precision": "int8" if config.device.precision == "int8" else "fp32",  # of the networks that are judged
             "test_images": len(session.splits.test.labels),
             "search_images": len(session.splits.search.labels),
             **scores,
+            "change_ci": {
+                "fp32": _interval(right, "original", "finetuned" if "finetuned" in right else "pruned"),
+                "int8": _interval(right, "original_int8", "int8"),
+            },
+            "lead_ci": _interval(right, "uniform", "pruned"),
         },
     )
+
+
+def _interval(right: Mapping[str, np.ndarray], before: str, after: str) -> tuple[float, float] | None:
+    """Of the second network's accuracy less the first one's."""
+    from amc_mobile.models.paired import change_interval
+
+    return change_interval(right[before], right[after]) if {before, after} <= right.keys() else None
 
 
 def bench(session: Session, progress: Progress) -> None:

@@ -38,7 +38,7 @@ def trained(
     partial = checkpoint or folder.root / "finetune.partial"
     record = folder.finetuning if checkpoint is None else None
     if session.entry.task == "detection":
-        return _fit(session, module, config.finetune, progress, partial, record)
+        return _fit(session, module, config.finetune, progress, partial, record, after_step=after_step)
     from amc_mobile.train.teacher import fast_teacher
 
     teacher = fast_teacher(session.original, session.original_onnx, session.threads)
@@ -70,7 +70,15 @@ def _fit(
         from amc_mobile.train.detector import fit_detector
 
         return fit_detector(
-            module, images, split.labels, settings, seed=seed, progress=progress, checkpoint=checkpoint, record=record
+            module,
+            images,
+            split.labels,
+            settings,
+            seed=seed,
+            progress=progress,
+            checkpoint=checkpoint,
+            record=record,
+            after_step=after_step,
         )
     from amc_mobile.train.fit import fit
 

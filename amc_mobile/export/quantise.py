@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
@@ -26,6 +27,7 @@ from amc_mobile.graph.prepare import attributes
 from amc_mobile.types import RangeChoice, RangeMethod
 
 WEIGHT_BITS = 7  # see `quantise`
+_OPSET = 13  # from this on, DequantizeLinear has an axis
 
 _OPERATORS = (
     "Conv",
@@ -92,10 +94,11 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_B
     Weights have seven bits: x86 processors without VNNI saturate sums of two products of eight, Arm's do not, and one
     file would answer differently on both (digits: by 0.8 % of the range; with seven bits the same on either).
     Nodes that only assemble the outputs run in float, so that every head of a network has a scale of its own.
+    A graph of an opset before 13 is converted, as it could not hold scales per channel.
     The model is not changed. Raises: GraphError if ONNX Runtime's quantizer cannot take it.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = _of_today(model)
+    _name_all(copy.graph)
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     try:
         quantizer = QDQQuantizer(
@@ -117,11 +120,32 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, weight_bits: int = WEIGHT_B
     return quantised
 
 
-def _name_assembling(graph: onnx.GraphProto) -> list[str]:
-    """Names the nodes that move data on its way from the last layers to the outputs, and to nowhere else.
+def _of_today(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy, whose operators are those of opset 13 at least. Raises: GraphError."""
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), _OPSET)
+    if opset < _OPSET:
+        try:
+            return onnx.version_converter.convert_version(model, _OPSET)
+        except Exception as error:  # the converter's errors have no common root
+            raise GraphError(
+                f"int8 needs ONNX's opset {_OPSET}, and this graph of opset {opset} cannot be converted "
+                f"({first_line(error)}); export it again with opset_version={_OPSET}"
+            ) from error
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
-    The names are new, as a file's own may be empty or shared.
-    """
+
+def _name_all(graph: onnx.GraphProto) -> None:
+    """Gives nodes without a name of their own one: a bias that layers share is copied for each of them by name."""
+    seen = Counter(node.name for node in graph.node)
+    for node in graph.node:
+        if not node.name or seen[node.name] > 1:
+            node.name = f"{node.op_type}/{node.output[0]}"
+
+
+def _name_assembling(graph: onnx.GraphProto) -> list[str]:
+    """Names the nodes that move data on its way from the last layers to the outputs, and to nowhere else."""
     reads = Counter(name for node in graph.node for name in node.input)  # without those by nodes found so far
     named = []
     for node in reversed(graph.node):

@@ -22,6 +22,7 @@ from amc_mobile.export.constants import drop_unused, fold_constants
 from amc_mobile.export.fold import fold_batch_norms, module_of
 from amc_mobile.export.sequences import split_sequences
 from amc_mobile.export.tensor_types import record_types
+from amc_mobile.models.answer import logits_of
 
 _OPSET = 20
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -65,7 +66,7 @@ def parity(module: nn.Module, model: onnx.ModelProto, images: np.ndarray) -> flo
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     with _eval_mode(module), torch.inference_mode():
-        expected = _logits(module(torch.from_numpy(images))).numpy()
+        expected = logits_of(module(torch.from_numpy(images))).numpy()
     answered = np.concatenate([session.run(None, {"input": image[None]})[0] for image in images])
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
     return float(np.abs(answered - expected).max()) / scale
@@ -149,14 +150,6 @@ def _drop_chatter(model: onnx.ModelProto) -> None:
         del noted.metadata_props[:]
     del graph.value_info[:], model.metadata_props[:]
     graph.name = "main"
-
-
-def _logits(answer: object) -> torch.Tensor:
-    """The first tensor of what the module answers."""
-    first = next(iter(answer)) if isinstance(answer, tuple) else answer
-    if not isinstance(first, torch.Tensor):
-        raise GraphError(f"the network answers {type(first).__name__}, not logits")
-    return first
 
 
 @contextlib.contextmanager

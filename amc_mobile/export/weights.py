@@ -56,8 +56,10 @@ def freeze_unstored(module: nn.Module, model: onnx.ModelProto) -> None:
     sources = transposed | stretched
     stored = {sources.get(tensor.name, tensor.name) for tensor in model.graph.initializer}
     norms = set(folded.values())
-    for name, parameter in module.named_parameters():
-        if name not in stored and name.rpartition(".")[0] not in norms:
+    named = list(module.named_parameters(remove_duplicate=False))  # the graph knows a shared one by any of its names
+    kept = {id(each) for name, each in named if name in stored or name.rpartition(".")[0] in norms}
+    for _, parameter in named:
+        if id(parameter) not in kept:
             parameter.requires_grad_(False)
 
 

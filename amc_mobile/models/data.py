@@ -118,7 +118,7 @@ def numbered_like(images: ImageSet, first: ImageSet) -> ImageSet:
 def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """The labels with class `numbers[n]` in place of n."""
     if labels.dtype != object:
-        return numbers[labels]
+        return np.asarray(numbers[labels])
     return as_labels([replace(objects, classes=numbers[objects.classes]) for objects in labels])
 
 

@@ -228,7 +228,10 @@ def own_classes(detector: nn.Module) -> int:
 
 
 def adopt(detector: nn.Module, size: int) -> nn.Module:
-    """The same detector as one of the classes above, for square images of `size` pixels. Raises: ConfigError."""
+    """The same detector as one of the classes above, for square images of `size` pixels. Raises: ConfigError.
+
+    Called with a list of images of other shapes it squeezes them into the square, as they are trained and tested with.
+    """
     kind = OnePass if isinstance(detector, SSD) else TwoPass if isinstance(detector, FasterRCNN) else None
     if kind is None:
         raise ConfigError(
@@ -239,8 +242,7 @@ def adopt(detector: nn.Module, size: int) -> nn.Module:
     own = kind.__new__(kind)
     own.__dict__.update(detector.__dict__)
     own.transform.min_size, own.transform.max_size = (size,), size
-    if own.transform.fixed_size is not None:
-        own.transform.fixed_size = (size, size)
+    own.transform.fixed_size = (size, size)  # else a Faster R-CNN would keep the shape of images that it is called with
     return own
 
 

@@ -57,6 +57,14 @@ class Judges(Protocol):
 JudgeOf = Callable[[NDArray[Any], NDArray[np.floating] | None], Judges]  # (labels, the original's answers) -> judge
 
 
+def complete(answered: Answered, race: Race | None = None) -> Score:
+    """The score of an evaluation that has ended. Raises: GraphError if images are missing."""
+    score = answered.score(race)
+    if score is None:
+        raise GraphError("the network does not answer all images; export it again")
+    return score
+
+
 class BatchEvaluator(ABC):
     """Runs networks on one set of images. What runs them is said by `_answers`."""
 
@@ -81,10 +89,7 @@ class BatchEvaluator(ABC):
         With a `race` the evaluation stops as soon as it is certain that its reward stays below what is to be beaten;
         `images` then tells how many the score is about. Raises: GraphError if the model does not run.
         """
-        score = self.outcomes(model, race).score(race)
-        if score is None:
-            raise GraphError("the network does not answer all images; export it again")
-        return score
+        return complete(self.outcomes(model, race), race)
 
     def outcomes(self, model: onnx.ModelProto, race: Race | None = None) -> Answered:
         """Image by image, until `race` is decided. Raises: GraphError if the model does not run."""

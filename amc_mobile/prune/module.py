@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 import onnx
@@ -112,7 +112,14 @@ def _sliced_state(module: nn.Module, traced: TracedGraph, channels: Channels) ->
         else:
             kept = []  # no part of the graph: counters, heads that only training uses
         state[name] = tensor[np.ix_(*kept)] if kept else tensor
-    return state | _sliced_tables(module, traced, channels, flipped)
+    return state | _shared(module, state, stored) | _sliced_tables(module, traced, channels, flipped)
+
+
+def _shared(module: nn.Module, state: State, stored: Set[str]) -> State:
+    """The tensors of parameters that the graph stores by another of their names: layers that share one weight."""
+    named = list(module.named_parameters(remove_duplicate=False))
+    known = {id(parameter): name for name, parameter in named if name in stored}
+    return {name: state[known[id(each)]] for name, each in named if name not in stored and id(each) in known}
 
 
 def _sliced_tables(module: nn.Module, traced: TracedGraph, channels: Channels, flipped: Mapping[str, str]) -> State:

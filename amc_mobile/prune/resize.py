@@ -18,12 +18,16 @@ def resize(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Replaces the module's parameters and buffers, in place, by `tensors` (names as in its state_dict).
 
     Channel counts that the layers remember (`in_channels`, `num_features`, `num_heads`, ...) follow the shapes.
+    Layers that share a parameter share it afterwards.
     """
+    made: dict[nn.Parameter, nn.Parameter] = {}  # by what they replace
     for name, part in module.named_modules():
         prefix = f"{name}." if name else ""
         for key, parameter in part.named_parameters(recurse=False):
-            value = tensors[prefix + key].detach().clone().contiguous()
-            setattr(part, key, nn.Parameter(value, requires_grad=parameter.requires_grad))
+            if parameter not in made:
+                value = tensors[prefix + key].detach().clone().contiguous()
+                made[parameter] = nn.Parameter(value, requires_grad=parameter.requires_grad)
+            setattr(part, key, made[parameter])
         for key, buffer in part.named_buffers(recurse=False):
             setattr(part, key, tensors.get(prefix + key, buffer).detach().clone())
         _renumber(part)

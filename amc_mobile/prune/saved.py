@@ -42,18 +42,20 @@ def save_policy(
         {"name": group.name, "channels": group.channels, "kept": len(stay), "positions": stay.tolist()}
         for group, stay in zip(network.groups, channels, strict=True)
     ]
-    policy = {
+    kept = [group["kept"] for group in groups]
+    write_json(folder.policy, described(entry) | {"kept": kept, "groups": groups, "pads": dict(pads or {})})
+
+
+def described(entry: ModelEntry) -> dict[str, Any]:
+    """What policy.json says of the network itself, whatever is pruned of it: all that `load` needs to build it."""
+    return {
         "schema": SCHEMA,
         "model": entry.name,
         "task": entry.task,
         "input_shape": entry.input_shape,
         "classes": entry.classes,
         "preprocessing": dataclasses.asdict(entry.preprocessing),
-        "kept": [group["kept"] for group in groups],
-        "groups": groups,
-        "pads": dict(pads or {}),
     }
-    write_json(folder.policy, policy)
 
 
 def load(root: Path | str) -> nn.Module:

@@ -25,7 +25,7 @@ class ZeroKeeper:
 
     def __call__(self, module: nn.Module) -> None:
         """Sets to zero what must be zero, in place. Raises: GraphError if the module lacks a parameter."""
-        parameters = dict(module.named_parameters())
+        parameters = dict(module.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, mask in self._masks.items():
                 if name not in parameters or parameters[name].shape != mask.shape:

@@ -30,12 +30,16 @@ class TestedRow:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An accuracy before and after, with standard errors; `after` is None before the pruned network was tested."""
+    """An accuracy before and after, with standard errors; `after` is None before the pruned network was tested.
+
+    `interval` is the change's, 95 %, image by image; None where it is not known, as for a detector.
+    """
 
     before: float
     after: float | None
     before_error: float | None
     after_error: float | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class AccuracyFacts:
     precision: Precision = "fp32"
     fp32: Change | None = None
     int8: Change | None = None
+    lead: Change | None = None  # from uniform pruning to what was pruned and repaired
+
+    @property
+    def judged(self) -> Change | None:
+        """In the run's own precision."""
+        return self.int8 if self.precision == "int8" else self.fp32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,13 @@ def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
     if accuracy is None:
         return None
     images, metric = accuracy.test_images, accuracy.metric
-    fp32 = _change(accuracy.original, accuracy.finetuned or accuracy.pruned, metric, images)
-    int8 = None if accuracy.original_int8 is None else _change(accuracy.original_int8, accuracy.int8, metric, images)
+    shipped, found = accuracy.finetuned or accuracy.pruned, accuracy.change_ci
+    fp32 = _change(accuracy.original, shipped, metric, images, found.get("fp32"))
+    int8 = lead = None
+    if accuracy.original_int8 is not None:
+        int8 = _change(accuracy.original_int8, accuracy.int8, metric, images, found.get("int8"))
+    if accuracy.uniform is not None:
+        lead = _change(accuracy.uniform, accuracy.pruned, metric, images, accuracy.lead_ci)
     judged, uniform = fp32, accuracy.uniform
     if accuracy.precision == "int8" and int8 is not None:
         judged, uniform = int8, accuracy.uniform_int8
@@ -135,12 +150,19 @@ def accuracy_facts(accuracy: Accuracy | None) -> AccuracyFacts | None:
         precision="int8" if judged is int8 else "fp32",
         fp32=fp32,
         int8=int8,
+        lead=lead,
     )
 
 
-def _change(original: Tested, pruned: Tested | None, metric: AccuracyName, images: int) -> Change:
+def _change(
+    original: Tested,
+    pruned: Tested | None,
+    metric: AccuracyName,
+    images: int,
+    interval: tuple[float, float] | None,
+) -> Change:
     before, after = original.share(metric) or 0.0, _in_metric(pruned, metric)
-    return Change(before, after, _error(before, metric, images), _error(after, metric, images))
+    return Change(before, after, _error(before, metric, images), _error(after, metric, images), interval)
 
 
 def _in_metric(tested: Tested | None, metric: AccuracyName) -> float | None:

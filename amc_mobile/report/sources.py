@@ -55,6 +55,10 @@ class Accuracy:
     search_images: int | None = None
     metric: AccuracyName = "top1"
     precision: Precision = "fp32"  # of the networks that the run is about
+    change_ci: Mapping[str, tuple[float, float] | None] = field(
+        default_factory=dict
+    )  # by precision, what ships - original
+    lead_ci: tuple[float, float] | None = None  # pruned - uniform
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,8 @@ def _accuracy_row(name: str, change: Change) -> KeyRow:
     if change.after is None:
         return KeyRow(name, before, "–", "–")
     after = _with_error(change.after, change.after_error)
-    return KeyRow(name, before, after, say.points(change.after - change.before))
+    interval = "" if change.interval is None else f" ({say.points_interval(change.interval)})"
+    return KeyRow(name, before, after, say.points(change.after - change.before) + interval)
 
 
 def _with_error(share: float, error: float | None) -> str:
@@ -112,6 +113,9 @@ def key_caption(facts: Facts) -> str:
         )
     if facts.accuracy is not None:
         spread = "" if facts.accuracy.before_error is None else ", ± one standard error"
+        judged = facts.accuracy.judged
+        if judged is not None and judged.interval is not None:
+            spread += ", changes with their 95 % interval, image by image"
         parts.append(f"accuracy: {facts.accuracy.images:,} test images{spread}")
     return "; ".join(parts) or "Counted by formula; nothing measured yet"
 

@@ -8,7 +8,7 @@ from amc_mobile.measurements import DeviceInfo
 from amc_mobile.report import wording as say
 from amc_mobile.report.devices import DeviceFacts
 from amc_mobile.report.limits import BudgetFacts
-from amc_mobile.report.outcome import AccuracyFacts, SpeedFacts
+from amc_mobile.report.outcome import AccuracyFacts, Change, SpeedFacts
 from amc_mobile.report.searching import SearchFacts
 
 
@@ -134,13 +134,23 @@ def _accuracy_notes(accuracy: AccuracyFacts) -> list[str]:
         notes.append(
             "Uniform pruning was repaired in the same way but not fine-tuned: compare it with “pruned and repaired”."
         )
-    largest = max(error or 0.0, accuracy.before_error or 0.0)
-    if accuracy.after is not None and abs(accuracy.after - accuracy.before) < 2 * largest:
-        notes.append(
-            f"The change of {say.points(accuracy.after - accuracy.before)} is smaller than two standard errors: "
-            "these images cannot tell it from none."
-        )
+    if accuracy.judged is not None:
+        notes += _pair_note(accuracy.judged, "The change")
+    if accuracy.lead is not None:
+        notes += _pair_note(accuracy.lead, "The lead over uniform pruning, both repaired,")
     return notes
+
+
+def _pair_note(change: Change, what: str) -> list[str]:
+    """Whether a difference between two networks, which answered the same images, is more than chance."""
+    if change.after is None or change.interval is None:
+        return []
+    low, high = change.interval
+    told = "these images cannot tell it from none" if low <= 0 <= high else "more than the choice of images explains"
+    return [
+        f"{what} of {say.points(change.after - change.before)} lies between {say.points_interval(change.interval)} "
+        f"(95{say.NBSP}%, image by image): {told}."
+    ]
 
 
 def _spread(error: float | None) -> str:

@@ -84,6 +84,12 @@ def points(difference: float | None) -> str:
     return f"{'+' if difference > 0 and float(text) else ''}{text.replace('-', MINUS)}{NBSP}points"
 
 
+def points_interval(ends: tuple[float, float]) -> str:
+    """An interval of a difference of two fractions, as "−0.9 to −0.1"."""
+    low, high = (points(end).removesuffix(f"{NBSP}points") for end in ends)
+    return f"{low} to {high}"
+
+
 def _no_minus_zero(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 

@@ -33,7 +33,7 @@ class Training(Section):
         None,
         gt=0,
         description="largest norm of a step's gradient (Pascanu et al. 2013); none: 1 where batch norms are frozen, "
-        "else no limit",
+        "10 for detectors, else no limit",
     )
     shift: int = Field(2, ge=0, description="pixels by which training images are moved at random")
     flip: bool = Field(False, description="mirror training images half of the time")
@@ -49,6 +49,19 @@ class Training(Section):
     reestimate: int = Field(
         0, ge=0, description="training images from which batch norms' statistics are taken anew at the end; 0: none"
     )
+
+    def of_classifiers(self) -> tuple[str, ...]:
+        """The settings that are made and that the training of a detector does not know."""
+        default = type(self)()
+        none: dict[str, tuple[object, ...]] = {
+            "label_smoothing": (0.0,),
+            "validation_images": (0,),
+            "precision": ("auto", "fp32"),
+            "reestimate": (0,),
+            "distillation": (0.0, getattr(default, "distillation", None)),
+            "temperature": (getattr(default, "temperature", None),),
+        }
+        return tuple(name for name, values in none.items() if getattr(self, name, values[0]) not in values)
 
     @model_validator(mode="after")
     def _patience_needs_a_judge(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from amc_mobile.train.history import SCHEMA, Epoch, History
 
 Settings = FinetuneConfig | TrainConfig
 
-_LARGEST_NORM = 10.0  # of the gradients together: the first steps of a detector are wild
+_LARGEST_NORM = 10.0  # of the gradients together, unless the settings say one: a detector's first steps are wild
 _SMALLEST = 2.0  # pixels: what is left of an object that was moved out of the picture further than that, is none
 
 
@@ -47,18 +48,19 @@ def fit_detector(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     record: Path | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Trains a detector (models/detectors.py) in place and returns it in eval mode, on the CPU.
 
-    As fit.fit, with Objects for labels; without a teacher, validation images and several processes. Objects that are
-    ignored are not learnt.
+    As fit.fit, with Objects for labels; in fp32, without a teacher, validation images and several processes. Objects
+    that are ignored are not learnt.
     Raises: DataError if there are no images; ConfigError if the loss is no longer a number or a setting does not apply.
     """
     if not len(images):
         raise DataError("there are no training images; leave some with data.train_images, or set the epochs to 0")
-    if settings.validation_images:
-        raise ConfigError("validation_images is for classifiers; set it to 0 for a detector")
-    run = _Run(module, images, labels, settings, seed)
+    if unknown := settings.of_classifiers():
+        raise ConfigError(f"{', '.join(unknown)}: for classifiers only; leave that out for a detector")
+    run = _Run(module, images, labels, settings, seed, after_step)
     run.resume(checkpoint)
     try:
         while not run.finished:
@@ -78,12 +80,18 @@ class _Run:
     """One training: the detector, its average, its optimiser, and the images."""
 
     def __init__(
-        self, module: nn.Module, images: ImageSource, labels: np.ndarray, settings: Settings, seed: int
+        self,
+        module: nn.Module,
+        images: ImageSource,
+        labels: np.ndarray,
+        settings: Settings,
+        seed: int,
+        after_step: Callable[[nn.Module], None] | None = None,
     ) -> None:
         self._identity = resuming.identity(module, _flat(labels), settings, images.identity(), seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._module: Any = module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._images, self._settings, self._seed = images, settings, seed
+        self._images, self._settings, self._seed, self._after_step = images, settings, seed, after_step
         self._targets = targets(np.array([_learnt(each) for each in labels], object), self._module.size)
         self._batch = min(settings.batch_size, len(images))
         self._steps = len(images) // self._batch  # per epoch
@@ -147,8 +155,10 @@ class _Run:
         loss: torch.Tensor = sum(losses.values())
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._module.parameters(), _LARGEST_NORM)
+        nn.utils.clip_grad_norm_(self._module.parameters(), self._settings.clip or _LARGEST_NORM)
         self._optimiser.step()
+        if self._after_step is not None:
+            self._after_step(self._module)
         if self._average is not None:
             self._average.update(self._module)
         return float(loss.detach())

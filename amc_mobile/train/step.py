@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from amc_mobile.models.answer import logits_of
 from amc_mobile.sections.finetune import FinetuneConfig
 from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train import batch_norm, schedule
@@ -99,7 +100,7 @@ class Stepper:
 
     def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross entropy with the smoothed labels, mixed with the divergence from the teacher's softened answer."""
-        logits = self._network(images)
+        logits = logits_of(self._network(images))
         loss = functional.cross_entropy(logits, labels, label_smoothing=self._settings.label_smoothing)
         if self._teacher is None:
             return loss

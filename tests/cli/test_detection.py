@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from amc_mobile.models.detectors import OnePass, TwoPass
 from amc_mobile.prune.saved import load
@@ -102,6 +105,24 @@ def test_every_stage(amc, tmp_path):
     assert (again.code, "only classifiers are transferred" in again.last_line) == (1, True)
 
 
+@pytest.mark.slow
+def test_single_weights_stay_zero_while_a_detector_is_trained(amc, tmp_path):
+    config = tmp_path / "detector.toml"
+    config.write_text(
+        TINY.replace("[search]", '[search]\ngranularity = "weight"').replace("macs = 0.6", "params = 0.4")
+    )
+    folder = tmp_path / "run"
+    assert amc("search", "--config", config, "--out", folder).code == 0
+    told = amc("finetune", folder, "--epochs", 1, "--json")
+    assert told.code == 0, told.err
+    counted = [numpy_helper.to_array(item) for item in onnx.load(folder / "model.onnx").graph.initializer]
+    kept = sum(np.count_nonzero(array) for array in counted if array.dtype == np.float32 and array.ndim > 1)
+    whole = sum(array.size for array in counted if array.dtype == np.float32 and array.ndim > 1)
+    assert kept < 0.45 * whole
+    assert told.json()["params_after"] <= 0.4 * told.json()["params_before"]
+    assert load(folder).size == 64
+
+
 def test_the_users_own_detector(amc, tmp_path, monkeypatch):
     (tmp_path / "mydetector.py").write_text(
         "from amc_mobile.models.small_detector import ssdlite_mobilenet_v3_small as small\n"
@@ -130,6 +151,10 @@ def test_the_users_own_detector(amc, tmp_path, monkeypatch):
         (f'[model]\nname = "{NAME}"\nmean = [0.5, 0.5, 0.5]\n[data]\nname = "shapes"', "normalises its images itself"),
         (f'[model]\nname = "{NAME}"\n[search]\nreward = "top5"', "detection has no top5"),
         (f'[model]\nname = "{NAME}"\n[data]\nname = "coco:nowhere"', "no annotations/instances_"),
+        (
+            f'[model]\nname = "{NAME}"\n[finetune]\nepochs = 1\ndistillation = 0.9\nprecision = "bf16"',
+            "finetune.precision, finetune.distillation: for classifiers only",
+        ),
         ('[model]\nname = "digits"\nclasses = 5', "model.classes is for torchvision's detectors"),
     ],
 )

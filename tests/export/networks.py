@@ -43,6 +43,21 @@ class SharedConvolution(nn.Module):
         return x.mean((2, 3))
 
 
+class TiedWeights(nn.Module):
+    """Two convolutions with one weight: the graph stores it by one name, the module has two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.first, self.second = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+
+
 class ReadTwice(nn.Module):
     """A convolution whose output is also read before the batch norm."""
 

@@ -20,6 +20,7 @@ from tests.export.networks import (
     RawParameters,
     SharedConvolution,
     Stretched,
+    TiedWeights,
     Tokens,
     exported_tiny,
 )
@@ -66,7 +67,7 @@ def test_what_the_graph_cannot_take_back_is_frozen():
 
 
 def test_folded_norms_and_transposed_weights_stay_trainable():
-    for network in (PreActivation, LinearNorm, RawParameters, Tokens):
+    for network in (PreActivation, LinearNorm, RawParameters, TiedWeights, Tokens):
         module, model = exported_tiny(network)
         module = copy.deepcopy(module)
         freeze_unstored(module, model)

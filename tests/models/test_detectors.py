@@ -65,6 +65,23 @@ def test_raw_answers_are_decoded_to_what_torchvision_detects(name):
 
 
 @pytest.mark.parametrize("name", [ONE, TWO])
+def test_a_wide_picture_is_squeezed_as_it_was_in_training(name):
+    entry, module = built(name)
+    size = entry.input_shape[-1]
+    rng = np.random.default_rng(1)
+    wide = torch.from_numpy(rng.uniform(0, 1, (3, 5, 8)).astype(np.float32))
+    wide = torch.nn.functional.interpolate(wide[None], (size, 2 * size), mode="bilinear")[0]
+    with torch.no_grad():
+        (theirs,) = module([wide])
+        sized = torch.nn.functional.interpolate(wide[None], (size, size), mode="bilinear", align_corners=False)
+        mean, std = (torch.tensor(each)[:, None, None] for each in (entry.preprocessing.mean, entry.preprocessing.std))
+        (own,) = module.detections(module((sized - mean) / std))
+    assert len(theirs["scores"]) > 0
+    torch.testing.assert_close(own["scores"], theirs["scores"], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(own["boxes"] * torch.tensor([2.0, 1.0, 2.0, 1.0]), theirs["boxes"], atol=1e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", [ONE, TWO])
 def test_losses_are_those_of_torchvision(name):
     entry, module = built(name)
     module = copy.deepcopy(module).train()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_mobile.models.paired import accuracy_interval, difference_interval, share_interval
+from amc_mobile.models.paired import accuracy_interval, change_interval, difference_interval, share_interval
 
 
 @given(st.integers(1, 500), st.integers(1, 4), st.data())
@@ -64,6 +64,19 @@ def test_pairing_is_narrower_than_two_intervals_apart():
     base = generator.random((1, 1000)) < 0.8
     other = base ^ (generator.random((1, 1000)) < 0.02)
     assert np.ptp(difference_interval(base, other)) < 0.5 * np.ptp(accuracy_interval(base))
+
+
+@pytest.mark.parametrize(("images", "lost", "gained"), [(40, 0.02, 0.02), (650, 0.06, 0.02), (2000, 0.01, 0.03)])
+def test_a_change_is_within_its_interval_as_often_as_it_says(images, lost, gained):
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(600):
+        drawn, before = generator.random(images), generator.random(images) < 0.7
+        after = np.where(before, drawn >= lost / 0.7, drawn < gained / 0.3)
+        low, high = change_interval(before, after)
+        hits += low <= gained - lost <= high
+    assert 0.93 < hits / 600 <= (0.985 if images > 100 else 1.0)
+    assert change_interval(before, before)[1] > 1 / len(before)  # few images prove nothing, even where none changes
 
 
 def test_turning_round_mirrors_the_interval():

@@ -17,6 +17,10 @@ from amc_mobile.prune.gram import collect
 from amc_mobile.prune.importance import keep, rank
 from amc_mobile.prune.module import assign, slice_module
 from amc_mobile.prune.reconstruct import Reconstructor
+from amc_mobile.prune.sparse import SparsePruner
+from amc_mobile.prune.sparse_module import sparse_module
+from amc_mobile.types import Policy
+from tests.export.networks import TiedWeights, exported_tiny
 from tests.graph.builders import relative_error, run
 from tests.prune.networks import share
 
@@ -181,6 +185,20 @@ def test_a_refit_keeps_what_batch_norms_learnt(tiny):
     assert torch.equal(small.second_norm.weight, before.second_norm.weight)
     assert torch.equal(small.second_norm.bias, before.second_norm.bias)
     assert not torch.equal(small.second_norm.running_mean, before.second_norm.running_mean)
+
+
+def test_layers_that_share_a_weight_share_it_when_they_are_cut():
+    module, model = exported_tiny(TiedWeights)
+    traced = trace(model, "tied")
+    small = slice_module(module, traced, keep(share(traced, 0.5), rank(traced, "l1")))
+    assert small.first.weight is small.second.weight
+    assert small.first.weight.shape[0] < 6
+    pruner = SparsePruner(traced)
+    half = Policy(tuple(group.channels // 2 for group in pruner.network.groups))
+    sparse, keeper = sparse_module(module, pruner, half)
+    keeper(sparse)
+    assert sparse.first.weight is sparse.second.weight
+    assert 0 < torch.count_nonzero(sparse.first.weight) < sparse.first.weight.numel()
 
 
 def test_trainable_flags_survive(tiny):

@@ -43,7 +43,7 @@ def test_average_precision_has_no_standard_error_and_is_called_by_its_name():
     assert "60.0\u00a0% → 50.0\u00a0% mAP" in verdict(None, None, facts, None)
     notes = " ".join(honesty_notes(facts, None, None, None))
     assert "no standard error is given" in notes
-    assert "smaller than two standard errors" not in notes
+    assert "image by image" not in notes
 
 
 def test_the_page_of_a_detector(run):

@@ -9,6 +9,7 @@ import pytest
 
 from amc_mobile.cost import formulas
 from amc_mobile.report.facts import gather
+from amc_mobile.report.tables import key_caption, key_rows
 from amc_mobile.runs import append_trial, read_json, read_trials, write_json
 from amc_mobile.trials import SearchResult
 from amc_mobile.types import Budget
@@ -127,11 +128,24 @@ def test_an_opponent_that_wins_is_named(run):
     assert any("“greedy”, not by reinforcement learning" in note for note in facts.notes)
 
 
-def test_a_change_below_two_standard_errors_is_called_so(run):
-    assert any("cannot tell it from none" in note for note in gather(run).notes)
+def test_a_change_is_judged_image_by_image(run):
     accuracy = read_json(run.accuracy)
-    write_json(run.accuracy, accuracy | {"finetuned": {"top1": 0.9}})
-    assert not any("cannot tell it from none" in note for note in gather(run).notes)
+    write_json(
+        run.accuracy, accuracy | {"change_ci": {"fp32": [-0.0091, -0.0011], "int8": None}, "lead_ci": [-0.01, 0.02]}
+    )
+    facts = gather(run)
+    change, lead = (note for note in facts.notes if "image by image" in note)
+    assert "(95\xa0%, image by image): more than the choice of images explains" in change
+    assert "−0.9 to −0.1" in change
+    assert lead.startswith("The lead over uniform pruning")
+    assert "cannot tell it from none" in lead
+    assert any(row.change.endswith("(−0.9 to −0.1)") for row in key_rows(facts))
+    assert "95 % interval, image by image" in key_caption(facts)
+
+
+def test_without_answers_image_by_image_nothing_is_claimed_of_a_change(run):
+    write_json(run.accuracy, {**read_json(run.accuracy), "change_ci": {}, "lead_ci": None})
+    assert not any("image by image" in note for note in gather(run).notes)
 
 
 def test_the_table_reports_its_own_error(run):

@@ -11,6 +11,7 @@ from amc_mobile.models.data import open_data
 from amc_mobile.models.objects import Objects, as_labels
 from amc_mobile.models.zoo import find
 from amc_mobile.runs import read_json
+from amc_mobile.sections.finetune import FinetuneConfig
 from amc_mobile.sections.train import TrainConfig
 from amc_mobile.train.augment import Changes
 from amc_mobile.train.batches import InMemory
@@ -75,6 +76,28 @@ def test_boxes_follow_their_pictures(lessons):
     assert changed["labels"].tolist() == [1]
 
 
+def test_what_must_not_change_is_put_right_after_every_step(lessons):
+    """As the zeros of fine-grained pruning; the average of the weights sees it, too."""
+    name = "backbone.features.0.0.0.weight"
+
+    def emptied(module):
+        with torch.no_grad():
+            module.get_parameter(name)[0].zero_()
+
+    module = fresh()
+    emptied(module)
+    after = fit_detector(module, *lessons, SETTINGS, seed=0, after_step=emptied).state_dict()[name]
+    assert not after[0].any()
+    assert after[1].any()
+
+
+def test_gradients_are_cut_to_the_norm_that_is_asked_for(lessons):
+    start, clipped = fresh().state_dict(), SETTINGS.model_copy(update={"clip": 1e-6, "ema": 0.0, "weight_decay": 0.0})
+    after = fit_detector(fresh(), *lessons, clipped, seed=0).state_dict()
+    name = "backbone.features.0.0.0.weight"
+    assert 0 < torch.dist(after[name], start[name]) < 1e-6
+
+
 @pytest.mark.slow
 def test_faster_rcnn_learns_too():
     entry = find("fasterrcnn_mobilenet_v3_large_320_fpn", 3, 64)
@@ -92,8 +115,11 @@ def test_faster_rcnn_learns_too():
 def test_what_cannot_be_trained_is_refused(lessons):
     with pytest.raises(DataError, match="no training images"):
         fit_detector(fresh(), InMemory(np.zeros((0, 3, 64, 64))), as_labels([]), SETTINGS, seed=0)
-    with pytest.raises(ConfigError, match="validation_images is for classifiers"):
-        fit_detector(fresh(), *lessons, SETTINGS.model_copy(update={"validation_images": 2}), seed=0)
+    for setting in ({"validation_images": 2}, {"precision": "bf16"}, {"label_smoothing": 0.1}, {"reestimate": 8}):
+        with pytest.raises(ConfigError, match=f"{next(iter(setting))}: for classifiers only"):
+            fit_detector(fresh(), *lessons, SETTINGS.model_copy(update=setting), seed=0)
+    assert FinetuneConfig().of_classifiers() == FinetuneConfig(distillation=0.0, clip=1.0).of_classifiers() == ()
+    assert FinetuneConfig(distillation=0.9, temperature=4.0).of_classifiers() == ("distillation", "temperature")
     wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "epochs": 4})
     with pytest.raises(ConfigError, match=r"training diverged.*lower train\.learning_rate"):
         fit_detector(fresh(), *lessons, wild, seed=0)

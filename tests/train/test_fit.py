@@ -233,6 +233,20 @@ def test_the_best_epoch_comes_back(tmp_path, monkeypatch):
     assert all(torch.equal(tensor, second[name]) for name, tensor in module.state_dict().items())
 
 
+class Helped(Tiny):
+    """Answers a second time from within while it is trained, as GoogLeNet and Inception do."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits.detach()) if self.training else logits
+
+
+def test_auxiliary_answers_of_training_mode_are_left_alone():
+    settings = PLAIN.model_copy(update={"epochs": 1, "distillation": 0.5, "validation_images": 8})
+    plain, helped = (fit(kind(), IMAGES, LABELS, settings, seed=1, teacher=kind()) for kind in (Tiny, Helped))
+    assert same(plain, helped)
+
+
 def test_validation_images_are_counted_right_and_train_nothing(tmp_path):
     module, record = recorded(tmp_path, epochs=1, validation_images=16)
     _, aside = set_aside(len(IMAGES), 16, 1)
