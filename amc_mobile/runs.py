@@ -76,6 +76,10 @@ class RunFolder:
         """The identity of the pruned network, empty before there is one. Raises: RunFolderError."""
         return _sha256(self.model_onnx)
 
+    def original_sha256(self) -> str:
+        """The same of the original network, with its weights."""
+        return _sha256(self.original_onnx)
+
     def int8_sha256(self) -> str:
         """The same of the pruned network in int8."""
         return _sha256(self.model_int8)

@@ -86,6 +86,7 @@ def sources(session: Session, name: ContenderName) -> dict[str, object]:
     if name == "uniform":
         made = {key: settings[key] for key in ("data", "finetune", "seed")}
         made["prune"] = {key: value for key, value in settings["prune"].items() if key != "point"}
+        made |= {"mean": session.preprocessing.mean, "std": session.preprocessing.std}
         return made | {"kept": _uniform(session).kept, "original": content(folder.original_weights)}
     files = {
         "pruned": (folder.policy, folder.weights),
@@ -125,15 +126,28 @@ def _uniform_module(session: Session, made: Path) -> nn.Module:
 
 
 def _random_module(session: Session, seed: int) -> nn.Module:
-    """The pruned shape, with weights drawn as the network's own code draws them."""
+    """The pruned shape, with weights drawn as the network's own code draws them.
+
+    Raises: ConfigError if that code loads weights instead.
+    """
     import torch
 
     from amc_mobile.models.zoo import find
     from amc_mobile.prune.module import cut
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = find(session.config.model.name).build()
+        built = []
+        for each in (seed + 1, seed):
+            torch.manual_seed(each)
+            built.append(find(session.config.model.name).build())
+    other, module = built
+    pairs = [pair for pair in zip(module.parameters(), other.parameters(), strict=True) if pair[0].ndim > 1]
+    same = [torch.equal(*pair) for pair in pairs if pair[0].min() < pair[0].max()]
+    if 2 * sum(same) > len(same):
+        raise ConfigError(
+            f"the code of {session.config.model.name} loads its weights (they are the same under two seeds), so that "
+            "nothing of it is random; leave scratch out of --against"
+        )
     channels = channels_of(session, "scratch")
     cut(module, session.traced, channels, session.traced.slice(channels))
     return module.eval()

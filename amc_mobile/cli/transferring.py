@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from amc_mobile.sections.finetune import TransferFinetuneConfig
     from amc_mobile.train.batches import ImageSource
 
-_VERSION = 1  # raised when answers change their meaning, so that older ones are made again
+_VERSION = 2  # raised when answers change their meaning, so that older ones are made again
 _UNITS = 1000  # of progress for training the original once
 _PARITY_IMAGES = 8
 
@@ -198,8 +198,21 @@ class Trainings:
             for path, value in flat(self.config).items()
             if path == "seed" or path.startswith(("data.", "finetune."))
         }
-        whole = [_VERSION, job.name, job.seed, settings, sources(self.session, job.name)]
+        whole = [_VERSION, job.name, job.seed, settings, sources(self.session, job.name), self._shown]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _shown(self) -> str:
+        """A digest of which images are learnt from and tested on, and of how they are prepared.
+
+        A folder that pictures were added to since has other ones, though it is called the same.
+        """
+        digest = hashlib.sha256(repr(self.entry.preprocessing).encode())
+        for part in (self.train, self.test):
+            digest.update(f"{len(part.images)} {part.images.class_names}".encode())
+            digest.update(part.indices.astype(np.int64).tobytes())
+            digest.update(part.labels.astype(np.int64).tobytes())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def _train_images(self) -> ImageSource:

@@ -19,6 +19,7 @@ from amc_mobile.sections.budget import BUDGET_METRICS
 from amc_mobile.types import ACCURACIES, AccuracyName, Precision
 
 _AMC = ("auto", "ddpg", "ddpg-warm", "sb3-ddpg", "sb3-td3")
+_ROUNDED = 2.5  # answers by which the same network may differ on two machines
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
@@ -93,15 +94,21 @@ class _Run:
         self.config: RunConfig = sources.config
         self.accuracy: Accuracy = sources.accuracy
         self.device: DeviceFacts = device_facts(sources)[0]
+        self.original_sha256 = self.folder.original_sha256()
+        self.original_accuracy = self.accuracy.original.share(self.accuracy.metric) or 0.0
         self.original_us = {precision: before.latency_us for precision, before, _ in self._timed()}
 
     def require_same(self, other: _Run) -> None:
-        """Raises: RunFolderError if the other run is of another network, device or number of test images."""
+        """Raises: RunFolderError if the other run is of another network, device, training or test images."""
         names = [name for name in DEVICE_KEY if name != "precision"]
         mine, theirs = ([getattr(run.device.info, name) for name in names] for run in (self, other))
         what = "network" if self.sha256 != other.sha256 else "device" if mine != theirs else ""
         if self.accuracy.test_images != other.accuracy.test_images:
             what = what or "number of test images"
+        if self.original_sha256 != other.original_sha256:
+            what = what or "original (another training of it)"
+        if abs(self.original_accuracy - other.original_accuracy) * self.accuracy.test_images > _ROUNDED:
+            what = what or "test set (the same original answers otherwise)"
         if what:
             raise RunFolderError(f"{self.folder.root} has another {what} than {other.folder.root}: compare runs of one")
 

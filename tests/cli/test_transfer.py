@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from amc_mobile.cli import main, transferring
 from amc_mobile.cli.transfer import folder_name
+from amc_mobile.models import zoo
 from amc_mobile.prune.saved import load
 from amc_mobile.runs import read_json
 
@@ -202,6 +205,43 @@ def test_settings_come_from_the_run_a_file_and_the_line(run_folder, amc, shapes,
     file.write_text("[search]\nepisodes = 5\n", encoding="utf-8")
     refused = amc("transfer", run_folder, "--data", shapes, "--config", file, "--dry-run")
     assert "search.episodes is no setting of a transfer" in refused.last_line
+
+
+def test_pictures_that_were_added_since_are_learnt_from_and_tested_on(run_folder, amc, shapes, tmp_path):
+    images, labels = (np.load(shapes)[name] for name in ("images", "labels"))
+
+    def add(numbers):
+        for number in numbers:
+            place = tmp_path / "flowers" / str(labels[number])
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[number]).save(place / f"{number:03}.png")
+
+    line = ("transfer", run_folder, "--data", f"imagefolder:{tmp_path / 'flowers'}", *QUICK, "--no-bench")
+    add(range(40))
+    assert amc(*line, "--json").json()["test_images"] == 10
+    assert "done before" in amc(*line).err
+    add(range(40, 80))
+    again = amc(*line, "--json")
+    assert "done before" not in again.err
+    assert again.json()["test_images"] == 20
+
+
+def test_a_network_that_loads_its_own_weights_cannot_start_from_scratch(run_folder, amc, shapes, monkeypatch):
+    found = zoo.find
+
+    def loading(*arguments):
+        entry = found(*arguments)
+
+        def build():
+            torch.manual_seed(0)
+            return entry.build()
+
+        return replace(entry, build=build)
+
+    monkeypatch.setattr(zoo, "find", loading)
+    answer = amc("transfer", run_folder, "--data", shapes, *QUICK, "--no-bench", "--against", "scratch")
+    assert answer.code == 1
+    assert "leave scratch out of --against" in answer.last_line
 
 
 def one_class(path, shapes):

@@ -68,15 +68,18 @@ def test_a_run_in_int8_has_points_in_int8_only(tmp_path):
     assert {point.precision for point in compare_runs([run, beside]).points} == {"fp32", "int8"}
 
 
-@pytest.mark.parametrize("what", ["network", "device", "number of test images"])
+@pytest.mark.parametrize("what", ["network", "device", "number of test images", "original", "test set"])
 def test_runs_that_do_not_belong_together_are_refused(tmp_path, what):
     first, second = run_at(tmp_path / "a"), run_at(tmp_path / "b")
     if what == "network":
         write_json(second.graph, read_json(second.graph) | {"model_sha256": "cd" * 32})
     elif what == "device":
         write_json(second.comparison, comparison(800.0, 400.0, 400.0, replace(DEVICE, threads=2), network()))
+    elif what == "original":
+        second.original_onnx.write_bytes(b"other weights")
     else:
-        write_json(second.accuracy, read_json(second.accuracy) | {"test_images": 7})
+        changed = {"test_images": 7} if what == "number of test images" else {"original": {"top1": 0.98, "top5": 1.0}}
+        write_json(second.accuracy, read_json(second.accuracy) | changed)
     with pytest.raises(RunFolderError, match=f"another {what}"):
         compare_runs([first, second])
 
