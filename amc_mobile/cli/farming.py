@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amc_mobile.cli.aliases import defaults
 from amc_mobile.cli.console import note, print_json, print_table
 from amc_mobile.cli.forecast import size
 from amc_mobile.cli.lock import locked
+from amc_mobile.cli.open_device import is_here
 from amc_mobile.cli.sweep_view import watched
-from amc_mobile.cli.sweeping import cores, host_resource
-from amc_mobile.errors import SweepError
+from amc_mobile.cli.sweeping import cores, gpu_resources, host_resource
+from amc_mobile.errors import ConfigError, SweepError
 from amc_mobile.report import wording as say
 from amc_mobile.report.sweep import gather_sweep
 from amc_mobile.report.sweep_page import sweep_lines, write_sweep_report
@@ -21,7 +25,7 @@ from amc_mobile.sweep.drive import drive
 from amc_mobile.sweep.on_ray import SETTINGS, RayFarm, import_ray, resource, started
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from amc_mobile.cli.sweeping import Sweep
     from amc_mobile.sweep.plan import Job
@@ -56,11 +60,32 @@ def _work(sweep: Sweep, board: Board, address: str | None) -> None:
         farm.require(sweep.devices)
         for odd in farm.check_nodes(sweep.root):
             note(f"     sweep  {odd}")
+        for device in sweep.devices:
+            if not is_here(device):
+                check_alias(sweep, device, farm.ask(device, alias_there, device, str(Path.cwd())))
         try:
             drive(board, farm, view)
         finally:
             farm.stop()
             sweep.write_index(board)
+
+
+def alias_there(device: str, folder: str) -> dict[str, Any]:
+    """How devices.toml wants a phone measured, where jobs run in that folder. A question to a node."""
+    with contextlib.chdir(folder):
+        return defaults(device)
+
+
+def check_alias(sweep: Sweep, device: str, told: Sequence[Mapping[str, Any]]) -> None:
+    """Raises: ConfigError if a node's devices.toml wants a phone measured otherwise than the sweep's settings say."""
+    settings = next(sweep.configs[point.name] for point in sweep.points if point.device == device).device
+    for wanted in told:
+        for key, value in wanted.items():
+            if (ours := getattr(settings, key)) != value:
+                raise ConfigError(
+                    f"devices.toml of the node that has {device} says {key} = {value}, and this sweep {ours}: make "
+                    f"them equal, with device.{key} in the sweep's file or [{device}] in the devices.toml here"
+                )
 
 
 def _failure(sweep: Sweep, board: Board) -> str:
@@ -128,7 +153,7 @@ def show_join(address: str | None, as_json: bool) -> None:
     from amc_mobile.cli.phones import ready_names
 
     with working():
-        offers = [host_resource("host"), *map(resource, ready_names())]
+        offers = [host_resource("host"), *gpu_resources(), *map(resource, ready_names())]
     resources = json.dumps(dict.fromkeys(offers, 1))
     settings = " ".join(f"{name}={value}" for name, value in SETTINGS.items())
     join = f"{settings} ray start --address={address or 'HEAD:6379'} --resources={shlex.quote(resources)}"

@@ -204,10 +204,23 @@ def check_here(sweep: Sweep) -> None:
 
 
 def host_resource(name: str) -> str:
-    """The resource of a device of this machine: its kind of processor and cores; a GPU goes with that, too."""
+    """The resource of a device of this machine: its kind of processor and cores, and of GPU if it is one."""
     from amc_mobile.device.machine import cpu_model
 
-    return resource(f"{name.partition(':')[0]}/{cpu_model()} x{cores()}")
+    gpu = f" {_gpu()}" if name.startswith("cuda") else ""
+    return resource(f"{name.partition(':')[0]}/{cpu_model()} x{cores()}{gpu}")
+
+
+def gpu_resources() -> list[str]:
+    """What this machine offers by its GPU: the same resource for torch and for ONNX Runtime; nothing without one."""
+    return [host_resource(name) for name in ("cuda", "cuda-ort")] if _gpu() else []
+
+
+def _gpu() -> str:
+    """The kind of the first GPU that torch can use; empty if there is none."""
+    from amc_mobile.device import gpu
+
+    return next((info.model for info in gpu.describe()), "")
 
 
 def cores() -> int:

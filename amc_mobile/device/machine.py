@@ -68,6 +68,16 @@ def quota_cores() -> float | None:
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
+def free_bytes() -> int | None:
+    """The memory that a new array can have, within the container's limit (cgroup v2); None where nobody tells."""
+    lines = (line.split() for line in _read(Path("/proc/meminfo")).splitlines())
+    free = [1024 * int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]]
+    limit, used = (_read(Path(f"/sys/fs/cgroup/memory.{name}")).strip() for name in ("max", "current"))
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used))
+    return min(free, default=None)
+
+
 def fastest_cores() -> tuple[int, ...]:
     """The cores with the highest clock, all of them where the system does not tell."""
     peaks = {core: _read(_CPUS / f"cpu{core}/cpufreq/cpuinfo_max_freq").strip() for core in cores()}

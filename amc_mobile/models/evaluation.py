@@ -21,13 +21,15 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from amc_mobile.errors import GraphError, first_line
+from amc_mobile.device.machine import free_bytes
+from amc_mobile.errors import DataError, GraphError, first_line
 from amc_mobile.graph.batch import with_batch
 from amc_mobile.models.outcomes import Judge
 from amc_mobile.trials import Race
 from amc_mobile.types import Score
 
 _BATCH_BYTES = 5 * 2**19  # of images that run at once: 4 of 224 x 224. Larger batches do not fit the cache,
+_SHARE_OF_MEMORY = 0.8  # that answers which are kept may take of what is free
 _LARGEST_BATCH = 32  # smaller ones do not pay for the calls
 
 Images = NDArray[np.float32]
@@ -96,9 +98,13 @@ class BatchEvaluator(ABC):
         return self._run(model, self._judge.order, lambda answers: self._judge.outcomes(answers, race))
 
     def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
-        """What it answers, float32 (N, ...), in the order of the images. Raises: GraphError if it does not run."""
+        """What it answers, float32 (N, ...), in the order of the images.
+
+        Raises: GraphError if it does not run; DataError if the answers do not fit into memory, as those of a Faster
+        R-CNN may not, which answers feature maps.
+        """
         in_order = np.arange(len(self._judge.order))
-        return self._run(model, in_order, lambda answers: np.concatenate(list(answers)))
+        return self._run(model, in_order, lambda answers: _gathered(answers, len(in_order)))
 
     @abstractmethod
     def _answers(self, model: onnx.ModelProto, parts: Sequence[Places]) -> Generator[Images]:
@@ -125,6 +131,23 @@ class BatchEvaluator(ABC):
                     raise GraphError(f"the network answers {logits.shape} for {batch} images, not (images, ...)")
                 yield logits[:left]
                 left -= batch
+
+
+def _gathered(answers: Iterator[Images], images: int) -> Images:
+    """All answers in one array. Raises: DataError if there is no memory for it."""
+    found, done = np.zeros((0, 1), np.float32), 0
+    for answer in answers:
+        if not done:
+            needed, free = answer[0].nbytes * images, free_bytes()
+            if free is not None and needed > _SHARE_OF_MEMORY * free:
+                raise DataError(
+                    f"the network's answers to {images} images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
+                    "memory are free; lower data.search_images, or choose a smaller model.image_size"
+                )
+            found = np.empty((images, *answer.shape[1:]), np.float32)
+        found[done : done + len(answer)] = answer
+        done += len(answer)
+    return found
 
 
 class OnnxEvaluator(BatchEvaluator):

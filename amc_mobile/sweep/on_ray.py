@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError, first_line
 from amc_mobile.sweep.attempt import Order, attempt
@@ -30,6 +30,8 @@ SETTINGS = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 _STORE_BYTES = 80_000_000  # of Ray's object store, which holds next to nothing
 _PROBE_S = 60.0
 _LOST = -1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,33 @@ class RayFarm:
         return f"no node of the cluster has {device} ({name!r}); `amc devices --ray` says how one joins that has it"
 
     def require(self, devices: Sequence[str]) -> None:
-        """Raises: DeviceError if a device is nowhere."""
+        """Raises: DeviceError if a device is nowhere; ConfigError if no node is as large as jobs want it."""
         for device in devices:
             if reason := self.absent(device):
                 raise DeviceError(reason)
+        sizes = [tuple(node["Resources"].get(kind, 0.0) for kind in ("CPU", "GPU")) for node in self._nodes()]
+        wanted = (self._room.cpus, self._room.gpus)
+        if not any(cpus >= wanted[0] and gpus >= wanted[1] for cpus, gpus in sizes):
+            largest = max(sizes, default=(0.0, 0.0))
+            raise ConfigError(
+                f"every job claims {wanted[0]:g} core(s) and {wanted[1]:g} GPU(s) of a node, and no node has both (the "
+                f"largest: {largest[0]:g} and {largest[1]:g}); lower sweep.cpus or sweep.gpus (--cpus, --gpus)"
+            )
+
+    def ask(self, device: str, question: Callable[..., T], *arguments: object) -> list[T]:
+        """What every node that has this device answers to a function of ours. Raises: ConfigError if one cannot."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        task, name = self._ray.remote(num_cpus=0, max_retries=0)(question), self._room.resources[device]
+        nodes = [node["NodeID"] for node in self._nodes() if name in node["Resources"]]
+        asked = [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments)
+            for node in nodes
+        ]
+        try:
+            return list(self._ray.get(asked, timeout=_PROBE_S))
+        except (self._ray.exceptions.RayError, ValueError) as error:
+            raise ConfigError(f"the node that has {device} cannot run our jobs ({first_line(error)})") from error
 
     def needs(self, job: Job) -> dict[str, Any]:
         """What the job claims of a node, as Ray's options."""

@@ -18,7 +18,7 @@ import pytest
 
 from amc_mobile.cli.farming import conduct, show_sweep
 from amc_mobile.cli.sweeping import resolve
-from amc_mobile.errors import DeviceError, SweepError
+from amc_mobile.errors import ConfigError, DeviceError, SweepError
 from amc_mobile.runs import RunFolder, read_json
 from amc_mobile.sweep.settings import load, with_options
 from tests.fakes import leashed
@@ -148,6 +148,21 @@ def test_a_phone_that_fails_leaves_the_other(farm, swept, capsys):
     conduct(sweep, address)
     assert read_json(RunFolder(sweep.root / "right-macs0.6-s0").summary)["speedup"] > 1.0
     assert "5 of 9 jobs are done before" in capsys.readouterr().err
+
+
+def test_a_node_that_measures_a_phone_otherwise_is_not_overruled(farm, swept, monkeypatch, tmp_path):
+    """The driver may know nothing of a node's devices.toml; what it does not know it would silently replace."""
+    sweep = swept(devices=["left"])
+    lines = (tmp_path / "devices.toml").read_text().replace("[left]", "[left]\nthreads = 4")
+    (tmp_path / "devices.toml").write_text(lines)
+    with pytest.raises(ConfigError, match=r"says threads = 4, and this sweep 1: make them equal, with device\.threads"):
+        conduct(sweep, farm[0])
+    assert not sweep.jobs_file.exists()
+
+
+def test_jobs_that_fit_no_node_are_refused(farm, swept):
+    with pytest.raises(ConfigError, match=r"claims 8 core\(s\) and 0 GPU\(s\).*largest: 1 and 0\); lower sweep\.cpus"):
+        conduct(swept(cpus=8), farm[0])
 
 
 def test_a_phone_that_no_node_has(farm, swept):

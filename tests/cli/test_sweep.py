@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 from amc_mobile.cli import phones
 from amc_mobile.cli.sweeping import check_here, resolve
 from amc_mobile.config import load as load_run
+from amc_mobile.device import gpu
 from amc_mobile.errors import ConfigError, DeviceError, RunFolderError
 from amc_mobile.runs import RunFolder, read_json
 from amc_mobile.sweep.board import Board
 from amc_mobile.sweep.settings import load, with_options
+from tests.report.fake_run import DEVICE
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +210,7 @@ def test_how_a_machine_joins_a_cluster(amc, monkeypatch):
     assert "ray start --address=10.0.0.1:6379 --resources='{" in found["join"]
     assert json.loads(found["head"].partition("--resources='")[2].rstrip("'"))["amc:pixel"] == 1
     assert amc("devices", "--ray").out.startswith("RAY_worker_niceness=0 ")
+    monkeypatch.setattr(gpu, "describe", lambda: [replace(DEVICE, model="NVIDIA H100")])
+    offered = amc("devices", "--ray", "--json").json()["offers"]
+    assert [offer.endswith(" NVIDIA H100") for offer in offered] == [False, True, True, False, False]
+    assert [offer.partition("/")[0] for offer in offered[1:3]] == ["amc:cuda", "amc:cuda-ort"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import softmax
 
-from amc_mobile.errors import GraphError
+from amc_mobile.errors import DataError, GraphError
+from amc_mobile.models import evaluation
 from amc_mobile.models.evaluation import OnnxEvaluator
 from amc_mobile.trials import Race
 
@@ -47,6 +48,15 @@ def test_logits_are_those_of_every_image_in_order(count, threads):
     x = images(count)
     logits = OnnxEvaluator(x, np.zeros(count, int), threads).logits(linear(WEIGHT))
     np.testing.assert_allclose(logits, x.reshape(count, 4) @ WEIGHT, rtol=1e-5, atol=1e-6)
+
+
+def test_answers_that_do_not_fit_into_memory_are_told_before_they_are_kept(monkeypatch):
+    evaluator = OnnxEvaluator(images(9), np.zeros(9, int), 1)
+    monkeypatch.setattr(evaluation, "free_bytes", lambda: 9 * CLASSES * 4)
+    with pytest.raises(DataError, match=r"answers to 9 images take .*lower data\.search_images"):
+        evaluator.logits(linear(WEIGHT))
+    monkeypatch.setattr(evaluation, "free_bytes", lambda: None)  # a system that does not tell
+    assert evaluator.logits(linear(WEIGHT)).shape == (9, CLASSES)
 
 
 def test_a_real_network_scores_as_in_torch(module_of, exported):
