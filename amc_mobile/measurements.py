@@ -33,6 +33,20 @@ class DeviceInfo:
         """The identity that a latency table is bound to."""
         return "|".join(str(getattr(self, name)) for name in DEVICE_KEY)
 
+    @property
+    def cores(self) -> str:
+        """The cores that it measures on, as "4,5,6,7"; empty where nobody tells."""
+        return self.details.get("cores", "")
+
+    def shares_cores(self, other: DeviceInfo) -> bool:
+        """Whether both may measure on one core: False for the small and the large cores of one phone, chosen by hand.
+
+        Where neither is bound to its cores, the system moves both about.
+        """
+        bound = "yes" in (self.details.get("pinned"), other.details.get("pinned"))
+        mine, theirs = (set(info.cores.split(",")) for info in (self, other))
+        return not (bound and self.cores and other.cores) or bool(mine & theirs)
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:

@@ -232,11 +232,12 @@ class AndroidDevice:
         """Ends the connection."""
         self.adb.close()
 
+    @cached_property
     def _readiness(self) -> Readiness:
         return Readiness(self.settings.name, self.state, self._sleep, self.settings.force, self._cool_s)
 
     def _ready(self, told: Callable[[str], None]) -> None:
-        state = self._readiness().require(told)
+        state = self._readiness.require(told)
         self.memory.governor = state.conditions.governor
 
     @property

@@ -12,7 +12,7 @@ from android_bench.adb import Address, ConnectionLost, Refused, printable
 
 State = Literal["ready", "unauthorised", "offline", "busy", "no permission"]
 
-_ALLOW = "unlock it, run any command on it, and tap 'Allow' on its screen"
+_ALLOW = "unlock it, plug it in again, and tap 'Allow' on its screen"
 _SERVER_STATES: dict[str, tuple[State, str]] = {
     "device": ("ready", ""),
     "unauthorized": ("unauthorised", _ALLOW),

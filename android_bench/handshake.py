@@ -73,8 +73,11 @@ def _authorise(
             packet = _answer(link, deadline)
             if packet.command == CNXN:
                 return packet
-        if authorise_s <= 0:
-            raise _unauthorised(link.name)
+    except TimedOut as error:  # a lost connection is just that: the phone may come back, and trust us
+        raise _unauthorised(link.name) from error
+    if authorise_s <= 0:
+        raise _unauthorised(link.name)
+    try:
         if notice:
             notice(f"{link.name} asks whether it may be debugged: tap 'Allow' on its screen")
         deadline = Deadline(authorise_s)

@@ -75,8 +75,8 @@ class Schedule:
         self.readings[visit] = reading
 
     def fail(self, job: int, reason: str) -> None:
-        """Gives a job up."""
-        self.failures[job] = reason
+        """Gives a job up. The first reason stays: later ones only say that there was one."""
+        self.failures.setdefault(job, reason)
 
     def crashed(self, job: int, reason: str) -> None:
         """Gives a job up if it took the runtime down before."""

@@ -207,7 +207,7 @@ def refusal(name: str, reason: str) -> DeviceError:
     """What the server's reason means for whoever wants the phone."""
     if "unauthorized" in reason:
         return Refused(f"{name} does not trust this computer; unlock it and tap 'Allow' on its screen, then try again")
-    if "offline" in reason or "not found" in reason or "no devices" in reason:
+    if any(word in reason for word in ("offline", "not found", "no devices", "still ")):  # "still authorizing"
         return ConnectionLost(f"the adb server cannot reach {name} ({reason}); plug it in again, type `amc devices`")
     if reason == "closed":
         return Refused(f"{name} refuses what it was asked; restart the phone, then try again")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from typing import Any, Protocol
 
 from amc_mobile.errors import DeviceError, first_line
@@ -13,6 +14,7 @@ from android_bench.adb import ConnectionLost, Refused, printable
 from android_bench.streams import Deadline, TimedOut
 
 _CONNECT_S = 10.0
+_HELD_S, _HELD_PAUSE_S = 3.0, 0.2  # a phone on USB that another process or thread looks at
 _SMALL_BYTES = 4096
 _USB_READ_BYTES = 1 << 20
 
@@ -99,12 +101,20 @@ class UsbWire:
         self.name = printable(serial)
         self._held = bytearray()  # the beginning of what is being received
         self._transport = transport or _usb_transport(serial, self.name)
-        try:
-            self._transport.connect(_CONNECT_S)
-        except Exception as error:
-            raise usb_refusal(self.name, error) from error
+        self._claim(time.monotonic() + _HELD_S)
         sizes = [endpoint.getMaxPacketSize() for endpoint in self._transport._setting.iterEndpoints()]
         self._packet_bytes = max(1, min(sizes, default=512))
+
+    def _claim(self, end_s: float) -> None:
+        """Takes the phone for us. Another look for phones holds it for a moment only, and is waited for."""
+        while True:
+            try:
+                self._transport.connect(_CONNECT_S)
+                return
+            except Exception as error:
+                if not _busy(error) or time.monotonic() >= end_s:
+                    raise usb_refusal(self.name, error) from error
+            time.sleep(_HELD_PAUSE_S)
 
     def send(self, header: bytes, payload: bytes | memoryview, deadline: Deadline) -> None:
         """Send one packet."""
@@ -199,6 +209,10 @@ def _usb_transport(serial: str, name: str) -> Any:
         raise usb_refusal(name, error) from error
 
 
+def _busy(error: Exception) -> bool:
+    return type(getattr(error, "usb_error", None) or error).__name__ == "USBErrorBusy"
+
+
 def usb_missing(error: Exception) -> str:
     """Why USB cannot be used on this computer, and what to type."""
     if isinstance(error, ImportError):
@@ -209,8 +223,11 @@ def usb_missing(error: Exception) -> str:
 def usb_refusal(name: str, error: Exception) -> DeviceError:
     """Why a phone on USB cannot be opened, and what to type."""
     kind = type(getattr(error, "usb_error", None) or error).__name__
-    if kind == "USBErrorBusy":
-        return Refused(f"{name} is held by an adb server on USB; type `adb kill-server`, or use it through the server")
+    if _busy(error):
+        return Refused(
+            f"{name} is held by an adb server on USB, or by another amc; type `adb kill-server`, or use it through the "
+            "server"
+        )
     if kind == "USBErrorAccess":
         return Refused(
             f"no permission to open {name} on USB; type `sudo apt-get install android-sdk-platform-tools-common` "

@@ -45,12 +45,14 @@ def measure_table(
     )
     for reason in disturbances(table):
         note(f"   profile  {reason}")
-    table.save(path)
     try:
         table.refuse(config.profile.max_error, force=config.profile.force)
     except AmcError:
         checkpoint.replace(aside)
+        if not path.is_file():  # to be looked at; but a table that was good enough is not lost to it
+            table.save(path)
         raise
+    table.save(path)
 
 
 def told_rounds(stage: str = "profile") -> Watch:

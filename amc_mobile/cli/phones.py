@@ -46,9 +46,9 @@ def look_up(name: str) -> Named | None:
     if (alias := aliases().get(name)) is not None:
         transport, place = split_address(alias.address)
         return Named(name, Address(transport, place), alias)  # type: ignore[arg-type]  # the alias was checked
-    if is_address(name):
-        return Named(name, Address("tcp", name))
     phones, _ = attached()
+    if is_address(name) and name not in {phone.address.serial for phone in phones}:  # else adb has connected it
+        return Named(name, Address("tcp", name))
     matching = [phone for phone in phones if phone.address.serial == name] or [
         phone for phone in phones if name.strip() and _plain(name) in _plain(phone.model)
     ]
@@ -56,10 +56,15 @@ def look_up(name: str) -> Named | None:
     if len(serials) > 1:
         which = "; ".join(f"{phone.address} ({phone.model})" for phone in matching)
         raise DeviceError(f"{name!r} could be {which}: type the serial number, or name it in devices.toml")
-    ready = [phone for phone in matching if phone.state == "ready"]
+    ready = [phone for phone in matching if phone.state == "ready" or _will_ask(phone)]
     if matching and not ready:
         raise DeviceError(f"{matching[0].address} ({matching[0].state}): {matching[0].remedy}")
     return Named(name, ready[0].address) if ready else None
+
+
+def _will_ask(phone: Found) -> bool:
+    """Whether connecting to the phone makes it ask its owner; one at an adb server asks on its own."""
+    return phone.state == "unauthorised" and phone.address.transport == "usb"
 
 
 def _plain(name: str) -> str:

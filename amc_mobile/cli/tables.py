@@ -65,6 +65,7 @@ def _profile_table(config: RunConfig, out: Path | None, traced: TracedGraph | No
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
+    _refuse_others(path, device.info())
     traced = traced or trace_network(config.model)
     partial = path.with_name(f".{path.stem}.partial")
     with locked(path.parent):
@@ -72,6 +73,21 @@ def _profile_table(config: RunConfig, out: Path | None, traced: TracedGraph | No
     for rest in (partial, refused(partial)):
         rest.unlink(missing_ok=True)
     return path
+
+
+def _refuse_others(path: Path, device: DeviceInfo) -> None:
+    """Raises: TableError if a table of another device, or of other cores of it, lies there: it would be lost."""
+    if not path.is_file():
+        return
+    try:
+        there = LatencyTable.load(path).device
+    except TableError:
+        return  # damaged, or too old to be read
+    if (there.name, there.model) != (device.name, device.model) or not there.shares_cores(device):
+        cores = f", cores {there.cores}" if not there.shares_cores(device) else ""
+        raise TableError(
+            f"{path} is the table of {there.name} ({there.model}{cores}): choose another place with --out, or move it"
+        )
 
 
 def table_path(device: DeviceInfo, model: str, out: Path | None) -> Path:

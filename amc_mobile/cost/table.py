@@ -150,6 +150,11 @@ class LatencyTable:
                     f"measure this device with `amc profile --model {self.model} --device {device.name}`, or type "
                     "--elsewhere to search for that other device"
                 )
+        if not self.device.shares_cores(device):
+            raise TableError(
+                f"this table was measured on cores {self.device.cores}, not {device.cores}; type --cores "
+                f"{self.device.cores}"
+            )
         if self.device.emulated and not device.emulated:
             raise TableError(
                 f"this table was measured on an emulator ({self.device.name}), whose clock says nothing; measure the "

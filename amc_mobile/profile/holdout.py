@@ -62,7 +62,8 @@ def hold_out(
     network = variants.traced.network
     plan = Plan({SENTINEL: network.full(), **policies}, config.rounds, seed, original_us(table, network))
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
-    identity = {"held out of": table.model_sha256, "device": device.info().key(), "policies": plan.policies}
+    info = device.info()
+    identity = {"held out of": table.model_sha256, "device": info.key(), "cores": info.cores, "policies": plan.policies}
     log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})
     measure(variants, device, plan, protocol, log, progress, rows="none", watch=watch)
     summary = summarise(plan, log.chunks)

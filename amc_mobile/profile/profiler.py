@@ -63,6 +63,7 @@ def profile(
         "campaign": 2,
         "rows": method,
         "device": info.key(),
+        "cores": info.cores,
         "model": model_sha256,
         "protocol": protocol,
         "rounds": config.rounds,
@@ -103,7 +104,8 @@ def extend(
         {SENTINEL: traced.network.full(), **policies}, config.rounds, number, original_us(table, traced.network)
     )
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=number)
-    identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "protocol": protocol}
+    identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "cores": info.cores}
+    identity["protocol"] = protocol
     log = Log(checkpoint, {**identity, "rounds": config.rounds})
     measure(Variants(traced, info), device, plan, protocol, log, progress, rows=evidence["method"])
     more = {**_circumstances(plan, protocol, log.chunks), "chunks": [chunk_as_plain(chunk) for chunk in log.chunks]}

@@ -133,6 +133,13 @@ def test_models_and_runner_are_sent_once(opened, daemon, models):
     assert not list(root.glob("work-*"))
 
 
+def test_the_true_reason_of_a_failure_is_told(opened, daemon, models):
+    """A profiled model has two steps in a round; the second is skipped because the first failed."""
+    script(daemon, models={hashlib.sha256(models[1]).hexdigest(): "fail"})
+    with pytest.raises(DeviceError, match="as the script says"):
+        opened().time_models(jobs(models, profile=True), PROTOCOL)
+
+
 def test_a_damaged_runner_is_sent_again(opened, daemon, models, law_us):
     opened().time_models(jobs(models[:1]), PROTOCOL)
     (runner,) = daemon.sandbox.path("/data/local/tmp/amc-mobile").glob("runner-*/runner")

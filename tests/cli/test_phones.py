@@ -115,10 +115,26 @@ def test_two_phones_of_one_name_must_be_told_apart(monkeypatch):
 
 
 def test_a_phone_that_is_not_ready_says_what_to_do(monkeypatch):
-    locked = Found(Address("usb", "8A1X"), "Pixel_8", "unauthorised", "unlock it and tap 'Allow'")
+    locked = Found(Address("server", "8A1X"), "Pixel_8", "unauthorised", "unlock it and tap 'Allow'")
     monkeypatch.setattr(phones, "attached", lambda: ([locked], {}))
     with pytest.raises(DeviceError, match=r"8A1X \(unauthorised\): unlock it and tap 'Allow'"):
         check_device(DeviceConfig(name="pixel"))
+
+
+def test_a_phone_on_a_cable_that_does_not_know_us_is_connected_to_so_that_it_asks(monkeypatch):
+    """A scan shows no key to the phone; only a connection does, and waits for the tap."""
+    new = Found(Address("usb", "8A1X"), "Pixel_8", "unauthorised", "unlock it and tap 'Allow'")
+    monkeypatch.setattr(phones, "attached", lambda: ([new], {}))
+    assert phones.look_up("pixel").address == new.address
+    assert phones.ready_names() == []  # nobody is asked behind the user's back
+
+
+def test_a_phone_that_adb_has_connected_is_reached_through_adb(monkeypatch):
+    """Wireless debugging with pairing: adb speaks TLS with it, we do not."""
+    paired = Found(Address("server", "192.168.1.7:43251"), "Pixel_8", "ready", "")
+    monkeypatch.setattr(phones, "attached", lambda: ([paired], {}))
+    assert phones.look_up("192.168.1.7:43251").address == paired.address
+    assert phones.look_up("192.168.1.7:5555").address.transport == "tcp"
 
 
 @pytest.mark.parametrize("name", ["10.0.0.7:5555", "phone.local:5555", "[fe80::1]:5555"])

@@ -105,10 +105,25 @@ def test_a_handshake_over_usb():
         (ZeroDivisionError("odd\x1b"), Refused, r"cannot be opened on USB \(odd\\x1b\)"),
     ],
 )
-def test_a_phone_that_cannot_be_opened(error, kind, words):
+def test_a_phone_that_cannot_be_opened(error, kind, words, monkeypatch):
+    monkeypatch.setattr(wires, "_HELD_S", 0.0)
     with pytest.raises(kind, match=words) as caught:
         UsbWire("ABC", Cable(opening=error))
     assert str(caught.value).isprintable()
+
+
+def test_a_phone_that_somebody_looks_at_is_waited_for(monkeypatch):
+    monkeypatch.setattr(wires, "_HELD_PAUSE_S", 0.0)
+    cable, tries = Cable(b"x"), []
+
+    def connect(transport_timeout_s):
+        tries.append(transport_timeout_s)
+        if len(tries) < 3:
+            raise USBErrorBusy
+
+    monkeypatch.setattr(cable, "connect", connect)
+    assert UsbWire("ABC", cable).receive(1, Deadline(5)) == b"x"
+    assert len(tries) == 3
 
 
 def test_a_pulled_cable_and_a_silent_phone():
