@@ -103,9 +103,10 @@ class RunConfig(Section):
 
     @property
     def refines(self) -> bool:
-        """Whether the winner of the search is improved as it will be repaired."""
+        """Whether the winner of the search is improved as it will be repaired: an agent by name is left alone."""
         wanted = self.refinements > 0 and self.prune.refresh and self.prune.reconstruct
-        return wanted and self.search.granularity == "channel" and self.search.protocol == "resource"
+        suits = self.search.granularity == "channel" and self.search.protocol == "resource"
+        return wanted and suits and self.search.agent == "auto"
 
     @property
     def refinements(self) -> int:

@@ -185,12 +185,24 @@ class Cost:
 class Budget:
     """An upper limit on one cost, in the metric's own unit. A guarantee: no result exceeds it.
 
-    `device` names a further device for a latency limit there; empty for the device of the run.
+    `device` names a further device for a latency limit there; empty for the device of the run. `whole` is what shares
+    of it are of: the original's cost, its latency by the clock.
     """
 
     metric: Metric
     limit: float
     device: str = ""
+    whole: float | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Under which Pareto fronts keep this cost: "macs", "latency_us", or "latency_us@pixel"."""
+        return f"{self.metric}@{self.device}" if self.device else self.metric
+
+    def cost_in(self, cost: Cost) -> float | None:
+        """What a network with this cost spends of it."""
+        value: float | None = cost.elsewhere_us.get(self.device) if self.device else getattr(cost, self.metric)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

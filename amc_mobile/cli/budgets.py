@@ -24,13 +24,13 @@ def budgets(session: Session) -> tuple[Budget, ...]:
     """
     network, further = session.network, further_tables(session.config)
     priced = tables(session)
-    limits = [
-        Budget(metric, amount.of(original_cost(network, metric, priced)))
-        for metric, amount in session.config.budget.limits().items()
-    ]
+    limits = []
+    for metric, amount in session.config.budget.limits().items():
+        original = original_cost(network, metric, priced)
+        limits.append(Budget(metric, amount.of(original), whole=original))
     for name, device in zip(further, session.config.budget.also, strict=True):
         original = original_cost(network, "latency_us", priced, name)
-        limits.append(Budget("latency_us", device.limit().of(original), name))
+        limits.append(Budget("latency_us", device.limit().of(original), name, original))
     return tuple(limits) or (_no_limit(network, priced),)
 
 

@@ -10,7 +10,7 @@ from amc_mobile.cli.refining import refined
 from amc_mobile.errors import ConfigError
 from amc_mobile.report import wording as say
 from amc_mobile.runs import RunFolder, read_json, read_trials, write_json
-from amc_mobile.types import Policy
+from amc_mobile.types import Budget, Policy
 
 if TYPE_CHECKING:
     from amc_mobile.cli.session import Session
@@ -81,12 +81,12 @@ def show_front(folder: RunFolder, config: RunConfig, as_json: bool) -> None:
         print_json(found)
         return
     result = read_json(folder.search)
-    metric = result["budget"]["metric"]
+    budget = Budget(**result["budget"])
     points = {point.trial: point for point in found.points}
-    ordered = [points[index] for index in found.metrics.get(metric, ())]
+    ordered = [points[index] for index in found.metrics.get(budget.key, ())]
     print_table([_front_heading(found), *(_front_row(point, found, result["best"]["index"]) for point in ordered)])
     others = len(points) - len(ordered)
-    print(f"sorted by {say.METRIC_NAMES[metric]}; {others} more trials are on the front of another cost only (--json)")
+    print(f"sorted by {_metric_name(budget.key)}; {others} more trials are on the front of another cost only (--json)")
     print(f"next    amc prune {folder.root} --point N, or amc export {folder.root} --point N --out FILE.onnx")
 
 

@@ -197,7 +197,8 @@ def _search_again(session: Session, number: int, progress: Progress) -> None:
     if not again.search.is_file():
         _keep(folder.root, number, files)
         former = read_trials(_kept(folder.root, number, folder.trials))
-        search_on(session, progress, again, context={"again": str(number)}, agent=from_trials(former))
+        agent = from_trials(former, improve=session.config.search.agent == "auto")
+        search_on(session, progress, again, context={"again": str(number)}, agent=agent)
     if not again.probes.is_file() and again.trials.is_file():
         folder.probes.unlink(missing_ok=True)
     for path in files:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.cli.ledger import Ledger
+from amc_mobile.errors import RunFolderError
 from amc_mobile.report import wording as say
 from amc_mobile.report.wording import METRIC_NAMES
-from amc_mobile.runs import RunFolder, read_json, read_trials
+from amc_mobile.runs import RunFolder, plain, read_json, read_trials
 from amc_mobile.types import ACCURACIES
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """
     accuracy, comparison, search = (read_json(path) for path in (folder.accuracy, folder.comparison, folder.search))
     metric = search["budget"]["metric"]
-    limits, emulated = limit_facts(search, config), comparison["device"]["emulated"]
+    limits, emulated = limit_facts(folder, config), comparison["device"]["emulated"]
+    timed_here = metric == "latency_us" and not search["budget"]["device"]
     in_int8 = accuracy["precision"] == "int8"
     before, after = accuracy["original"], accuracy["finetuned"] or accuracy["pruned"]
     name = accuracy["metric"]
@@ -64,10 +66,10 @@ def summarise(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "predicted_us": comparison["predicted_us"],
         "prediction_error": comparison["prediction_error"],
         "clock_drift": comparison["drift"],
-        "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if metric == "latency_us" else None,
+        "budget_us": search["budget"]["limit"] * (comparison["drift"] or 1.0) if timed_here else None,
         **network_facts(folder),
         **(_int8_sizes(folder) if in_int8 else {}),
-        "agent": search["best"]["agent"],
+        "agent": shipped(folder)["agent"],
         "point": config.prune.point,
         "episodes": search["episodes"],
         "trials": len(read_trials(folder.trials)),
@@ -87,14 +89,25 @@ def _int8_sizes(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def limit_facts(search: dict[str, Any], config: RunConfig | None = None) -> list[dict[str, Any]]:
-    """Every limit of a search with what its result reached: latencies as the tables predict them.
+def shipped(folder: RunFolder) -> dict[str, Any]:
+    """The trial whose widths ship: the winner of the search or of its refinement, or one chosen by hand."""
+    kept, search = read_json(folder.policy)["kept"], read_json(folder.search)
+    better = read_json(folder.refined)["best"] if folder.refined.is_file() else None
+    for trial in filter(None, (better, search["best"], *map(plain, read_trials(folder.trials)))):
+        if list(trial["kept"]) == kept:
+            found: dict[str, Any] = trial
+            return found
+    raise RunFolderError(f"{folder.policy} is of no trial of {folder.trials}; type `amc prune {folder.root}` again")
+
+
+def limit_facts(folder: RunFolder, config: RunConfig) -> list[dict[str, Any]]:
+    """Every limit of a search with what the network that ships reached: latencies as the tables predict them.
 
     `fraction` is the share of the original's cost that the settings asked for, None for an absolute amount.
     """
-    asked = [] if config is None else [*config.budget.limits().values(), *(each.limit() for each in config.budget.also)]
+    asked = [*config.budget.limits().values(), *(each.limit() for each in config.budget.also)]
     fractions = [amount.value if amount.relative else None for amount in asked]
-    cost = search["best"]["cost"]
+    search, cost = read_json(folder.search), shipped(folder)["cost"]
     return [
         {
             **budget,

@@ -48,6 +48,9 @@ def gemm(walk: Walk, _: int, node: onnx.NodeProto) -> None:
     arriving = walk.lane(data, 1, f"Gemm {node.name}").ids
     walk.member(weight, reads, arriving, reads=True)
     leaving = walk.identities.fresh(walk.arrays[weight].shape[1 - reads])
+    if len(node.input) > 2 and node.input[2] in walk.lanes:  # it adds an activation instead of a bias
+        added = walk.lane(node.input[2], 1, f"Gemm {node.name}").ids
+        walk.identities.pin(np.concatenate([added, leaving]), "added inside of a Gemm")
     finish_layer(walk, node, "linear", arriving, leaving, axis=1 - reads)
 
 

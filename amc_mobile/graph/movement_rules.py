@@ -20,9 +20,16 @@ def pool(walk: Walk, _: int, node: onnx.NodeProto) -> None:
         walk.opaque(node, "works along its channels")
         return
     if node.op_type in ("Resize", "Upsample"):
+        rank = len(walk.shapes[node.input[0]])
+        named = [axis % rank for axis in attributes(node).get("axes", range(rank))]  # of which sizes are given
         for name in node.input[1:]:
-            if name in walk.arrays and walk.arrays[name].dtype == np.int64 and walk.arrays[name].size > 1:
-                walk.counts.append(Count(lane.ids, name, 1))
+            if (
+                1 in named
+                and name in walk.arrays
+                and walk.arrays[name].dtype == np.int64
+                and walk.arrays[name].size > 1
+            ):
+                walk.counts.append(Count(lane.ids, name, named.index(1)))
     walk.lanes[node.output[0]] = lane
 
 

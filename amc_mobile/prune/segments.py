@@ -45,17 +45,19 @@ def segments(model: onnx.ModelProto, images: int) -> list[Segment]:
         item.name: 4 * math.prod(dim.dim_value for dim in item.type.tensor_type.shape.dim)
         for item in model.graph.value_info
     }
+    answer, end = model.graph.output[0].name, len(model.graph.node)
     last_use = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
+    last_use[answer] = end  # though other outputs may be made after it
     entry, first, found = activations(model.graph)[0].name, 0, []
     alive, layers = {entry}, 0
     for index, node in enumerate(model.graph.node):
         layers += node.op_type in _LAYERS
         alive = {name for name in alive | set(node.output) if last_use.get(name, -1) > index}
         name = next(iter(alive), "")
-        if len(alive) == 1 and layers and sizes.get(name, _LARGEST_BYTES) * images < _LARGEST_BYTES:
+        if len(alive) == 1 and name != answer and layers and sizes.get(name, _LARGEST_BYTES) * images < _LARGEST_BYTES:
             found.append(Segment(entry, name, first, index + 1))
             entry, first, layers = name, index + 1, 0
-    return [*found, Segment(entry, model.graph.output[0].name, first, len(model.graph.node))]
+    return [*found, Segment(entry, answer, first, end)]
 
 
 def everything(tensor: Tensor, first: int, count: int) -> Tensor:

@@ -31,7 +31,7 @@ def rank_by_gradients(
 
     The loss is the cross entropy of the original network, in eval mode; without labels, against its own answers. What
     several consumers say of one image adds up with its sign: a channel falls silent everywhere at once.
-    Raises: ConfigError if a consumer is no module of its own.
+    Raises: ConfigError if a consumer is no module of its own, or another module computes with its weight.
     """
     network = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=True)
     watch = _Watch(traced, network)
@@ -42,6 +42,8 @@ def rank_by_gradients(
         functional.cross_entropy(logits, own, reduction="sum").backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
         watch.close_batch()
+        if start == 0:
+            watch.require_all()
     return {group: np.argsort(-score, kind="stable") for group, score in watch.scores.items()}
 
 
@@ -53,6 +55,7 @@ class _Watch:
         groups = traced.network.groups
         self.scores = {group.index: np.zeros(group.channels) for group in groups if group.prunable}
         self._batch: dict[int, Floats] = {}
+        self._unseen: set[str] = set()
         parts = dict(network.named_modules())
         names = _module_names(traced)
         for problem, *_ in by_weight(problems(traced)).values():
@@ -62,12 +65,21 @@ class _Watch:
                     f"importance 'taylor' finds no module {problem.layers[0].name!r}; choose 'reconstruction'"
                 )
             part.register_forward_pre_hook(self._hook(problem))
+            self._unseen.add(problem.layers[0].name)
 
     def close_batch(self) -> None:
         """Adds the images of one batch to the scores."""
         for group, signed in self._batch.items():
             self.scores[group] += np.abs(signed).sum(axis=0)
         self._batch.clear()
+
+    def require_all(self) -> None:
+        """Raises: ConfigError if a layer was not called as a module: attention calls its projection's weight alone."""
+        if self._unseen:
+            raise ConfigError(
+                f"importance 'taylor' does not see what {min(self._unseen)} reads ({len(self._unseen)} such layers); "
+                "choose 'reconstruction'"
+            )
 
     def _hook(self, problem: Problem) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def watch(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -78,6 +90,7 @@ class _Watch:
         return watch
 
     def _note(self, problem: Problem, data: torch.Tensor, gradient: torch.Tensor) -> None:
+        self._unseen.discard(problem.layers[0].name)
         product = (data * gradient).double()
         if problem.layers[0].kind == "linear":  # (N, ..., K)
             product = product.reshape(len(product), -1, product.shape[-1]).sum(dim=1)

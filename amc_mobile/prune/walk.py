@@ -205,7 +205,8 @@ class Walk:
         """Puts new weights in their places; on a cautious walk only if the held-out answers come nearer by them."""
         names = [name for name in (parts[0].weight, parts[0].biases[0]) if name is not None]
         count = len(rows) // len(self._plan.images) * self._plan.fitted
-        fit = partial(self._fit, parts, *cross_moments(rows[:count], wanted[:count]))
+        inputs, outputs = (np.split(tensor[:count], len(parts), axis=1) for tensor in (rows, wanted))
+        fit = partial(self._fit, parts, [cross_moments(*pair) for pair in zip(inputs, outputs, strict=True)])
         best = old = {name: self._runner.arrays[name] for name in names}
         for factor in self._ridges:
             self._runner.arrays.update(old)
@@ -219,17 +220,17 @@ class Walk:
         if best is not old:
             self.weights.update(best)
 
-    def _fit(self, parts: tuple[Problem, ...], own: Array, cross: Array, ridge: float) -> dict[str, Array]:
-        """A layer's weight and bias from the moments of all its parts."""
+    def _fit(
+        self, parts: tuple[Problem, ...], moments: Sequence[tuple[Array, Array]], ridge: float
+    ) -> dict[str, Array]:
+        """A layer's weight and bias from the moments of each of its parts."""
         weight, bias, axis = parts[0].weight, parts[0].biases[0], parts[0].axis
         old = self._runner.arrays[weight]
         matrix = to_matrix(old, axis).astype(np.float64)
-        inputs, outputs = (np.split(np.arange(n), len(parts)) for n in (len(own) - 1, matrix.shape[1]))
+        outputs = np.split(np.arange(matrix.shape[1]), len(parts))
         mask = to_matrix(self._masks[weight], axis) if weight in self._masks else None
         answers = []
-        for ins, outs in zip(inputs, outputs, strict=True):
-            rows = [*ins, len(own) - 1]
-            block = (own[np.ix_(rows, rows)], cross[np.ix_(rows, outs)])
+        for block, outs in zip(moments, outputs, strict=True):
             stays = None if mask is None else mask[:, outs]
             answers.append(fitted(block, matrix[:, outs], ridge, intercept=bias is not None, stays=stays))
         whole = from_matrix(np.concatenate([answer for answer, _ in answers], axis=1), axis, old.shape[2:])

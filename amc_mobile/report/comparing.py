@@ -160,8 +160,10 @@ def method_of(config: RunConfig) -> tuple[str, str]:
     """How a run's network was made, and under how much of the budget: ("AMC under latency", "65 %")."""
     name = "AMC" if config.search.agent in _AMC else config.search.agent
     limits = config.budget.limits()
-    if config.search.protocol == "accuracy" or not limits:
+    if config.search.protocol == "accuracy":
         return f"{name}, guaranteed accuracy", f"−{config.search.max_loss:.1%}"
+    if not limits:  # on further devices only
+        return f"{name} under latency elsewhere", ", ".join(str(each.latency) for each in config.budget.also)
     metric, amount = next(iter(limits.items()))
     written = getattr(config.budget, next(key for key, value in BUDGET_METRICS.items() if value == metric))
     label = f"{amount.value:.0%}" if amount.relative else str(written)

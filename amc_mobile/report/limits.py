@@ -7,6 +7,7 @@ from typing import Literal
 
 from amc_mobile.cost.price import price
 from amc_mobile.report.sources import Sources
+from amc_mobile.trials import Trial
 from amc_mobile.types import Budget, Metric, Policy
 
 Standing = Literal["held", "exceeded", "predicted", "emulated"]
@@ -80,11 +81,18 @@ def _cost(sources: Sources, budget: Budget, kept: tuple[int, ...] | None) -> flo
     if kept is None:
         return None
     if budget.device:
-        best = None if sources.search is None else sources.search.best
-        return best.cost.elsewhere_us.get(budget.device) if best is not None and best.kept == kept else None
+        known = [trial.cost for trial in _decided(sources) if trial.kept == kept]
+        return budget.cost_in(known[0]) if known else None
     if budget.metric == "latency_us":
         return predicted_us(sources, kept)
     return float(getattr(price(sources.network, Policy(kept)), budget.metric))
+
+
+def _decided(sources: Sources) -> list[Trial]:
+    """The networks that may ship: the refined winner, the winner, and those that can be chosen by hand."""
+    refined = None if sources.refined is None else sources.refined.best
+    winner = None if sources.search is None else sources.search.best
+    return [trial for trial in (refined, winner, *sources.trials) if trial is not None]
 
 
 def _asked_share(sources: Sources, budget: Budget, limit: float, full: float | None) -> float | None:

@@ -167,7 +167,7 @@ def _draw_trials(axes: Axes, search: SearchFacts) -> None:
     if search.chosen.cost is not None:
         place = (search.chosen.cost / scale, 100 * search.chosen.accuracy)
         axes.plot(*place, "o", ms=14, mfc="none", mec=ink.INK, mew=1.6)
-    axes.set_xlabel(f"{say.METRIC_NAMES[search.metric]} ({unit})")
+    axes.set_xlabel(f"{search.cost_name} ({unit})")
     axes.set_ylabel(f"{say.ACCURACY_NAMES[ACCURACIES[search.task][0]]} on search images (%)")
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.locator_params(axis="x", nbins=5)

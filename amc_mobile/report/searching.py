@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from amc_mobile.report import wording as say
 from amc_mobile.report.sources import Sources
 from amc_mobile.search.front import front
 from amc_mobile.search.goal import WithinBudget, WithinLoss
@@ -74,6 +76,12 @@ class SearchFacts:
     least_accuracy: float | None  # accuracy-guaranteed: what the result had to keep on the search images
     by_hand: bool  # the chosen trial was named by the user and need not be the best
     task: TaskName = "classification"
+    device: str = ""  # a further device, whose latency is limited
+
+    @property
+    def cost_name(self) -> str:
+        """What is limited, as "MACs" or "latency on pixel"."""
+        return say.METRIC_NAMES[self.metric] + (f" on {self.device}" if self.device else "")
 
     @property
     def accuracy_name(self) -> AccuracyName:
@@ -87,17 +95,17 @@ def search_facts(sources: Sources) -> SearchFacts | None:
     if not sources.trials:
         return None
     search, trials = sources.search, sources.trials
-    metric: Metric = search.budget.metric if search else _likely_metric(sources)
-    limit = search.budget.limit if search else None
+    budget = search.budget if search else Budget(_likely_metric(sources), math.inf)
     budgets = (search.budget, *search.further) if search else ()
-    merit = _merit_of(sources, metric)
+    merit = _merit_of(sources, budget)
     named = sources.config.prune.point if sources.config else None
     by_hand = named is not None and named < len(trials)
     best = trials[named or 0] if by_hand else search.best if search else max(trials, key=merit)
-    points = _points(trials, metric)
+    points = _points(trials, budget)
     return SearchFacts(
-        metric=metric,
-        limit=limit,
+        metric=budget.metric,
+        device=budget.device,
+        limit=budget.limit if search else None,
         agent=best.agent,
         phase=best.phase,
         episodes=sum(point.episode is not None for point in points),
@@ -106,9 +114,9 @@ def search_facts(sources: Sources) -> SearchFacts | None:
         images=max(trial.score.images for trial in trials),
         reward_name=sources.config.search.reward if sources.config else None,
         points=points,
-        chosen=points[best.index] if best.index < len(points) else _points((best,), metric)[0],
+        chosen=points[best.index] if best.index < len(points) else _points((best,), budget)[0],
         agents=_agent_rows(trials, best, budgets, merit),
-        front=_front(trials, points, metric, sources),
+        front=_front(trials, points, budget, sources),
         evaluations=(search.evaluations or None) if search else None,
         least_accuracy=search.least_accuracy if search else None,
         by_hand=by_hand,
@@ -124,28 +132,23 @@ def _likely_metric(sources: Sources) -> Metric:
     return "latency_us" if sources.trials[0].cost.latency_us is not None else "macs"
 
 
-def _cost_in(cost: Cost, metric: Metric) -> float | None:
-    value: float | None = getattr(cost, metric)
-    return value
-
-
-def _points(trials: tuple[Trial, ...], metric: Metric) -> tuple[TrialPoint, ...]:
+def _points(trials: tuple[Trial, ...], budget: Budget) -> tuple[TrialPoint, ...]:
     points, episode, images = [], 0, max(trial.score.images for trial in trials)
     for trial in trials:
         episode += trial.phase != OPPONENT
         number = None if trial.phase == OPPONENT else episode
-        cost = _cost_in(trial.cost, metric)
+        cost = budget.cost_in(trial.cost)
         exact, share = trial.score.images == images, trial.score.accuracy()
         points.append(TrialPoint(trial.agent, trial.phase, number, cost, share, trial.reward, trial.index, exact))
     return tuple(points)
 
 
 def _front(
-    trials: tuple[Trial, ...], points: tuple[TrialPoint, ...], metric: Metric, sources: Sources
+    trials: tuple[Trial, ...], points: tuple[TrialPoint, ...], budget: Budget, sources: Sources
 ) -> tuple[TrialPoint, ...]:
-    """The points of the Pareto front in the budget's metric."""
+    """The points of the Pareto front in what the budget limits."""
     found = front(trials, sources.config.search.reward if sources.config else "top1")
-    return tuple(points[index] for index in found.metrics.get(metric, ()))
+    return tuple(points[index] for index in found.metrics.get(budget.key, ()))
 
 
 def _agent_rows(
@@ -178,20 +181,17 @@ def _agent_rows(
     return tuple(sorted(rows, key=lambda row: order[row.agent], reverse=True))
 
 
-def _merit_of(sources: Sources, metric: Metric) -> Merit:
+def _merit_of(sources: Sources, budget: Budget) -> Merit:
     """How the search ranked its trials."""
     reward = sources.config.search.reward if sources.config else "top1"
     if sources.search is None or sources.search.least_accuracy is None:
         return WithinBudget(reward).merit
     known = (*sources.trials, sources.search.best)
-    costs = {trial.kept: _cost_in(trial.cost, metric) or 0.0 for trial in known}
+    costs = {trial.kept: budget.cost_in(trial.cost) or 0.0 for trial in known}
     return WithinLoss(reward, sources.search.least_accuracy, lambda kept: costs[tuple(kept)]).merit
 
 
 def _fits(trial: Trial, budgets: tuple[Budget, ...]) -> bool:
     """Whether the trial keeps every limit whose cost is known."""
-    spent = [
-        trial.cost.elsewhere_us.get(budget.device) if budget.device else _cost_in(trial.cost, budget.metric)
-        for budget in budgets
-    ]
+    spent = [budget.cost_in(trial.cost) for budget in budgets]
     return all(cost is None or cost <= budget.limit * (1 + 1e-9) for cost, budget in zip(spent, budgets, strict=True))

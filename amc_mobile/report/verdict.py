@@ -75,7 +75,9 @@ def _standing_words(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
         case "emulated":
             return "Not proven, because the device is emulated"
         case "predicted":
-            verb = "holds" if (budget.excess or 0) <= 0 else "is exceeded"
+            if budget.excess is None:
+                return "Not known, as no table tells"
+            verb = "holds" if budget.excess <= 0 else "is exceeded"
             return f"By the table it {verb}, not measured yet"
         case "held":
             return f"Held, with {room} to spare"

@@ -1,7 +1,7 @@
 """A search finished again: the table was wrong about the winner and is repaired, so that the budget lies elsewhere.
 
 What the first search learnt stays true, since accuracies do not depend on the table: its best policies are brought onto
-the new budget, and the best of these is improved by random changes.
+the new budget, and the best of these is improved by random changes, unless the search was one agent's alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHANGES = 0.1  # random changes, as a share of the first search's trials, and a
 _LEAST_CHANGES = 8
 
 
-def from_trials(former: Sequence[Trial]) -> Agent:
+def from_trials(former: Sequence[Trial], *, improve: bool = True) -> Agent:
     """The agent that finishes a search with these trials, which were in the order of their evaluation."""
 
     def agent(problem: Problem) -> None:
@@ -31,6 +31,8 @@ def from_trials(former: Sequence[Trial]) -> Agent:
         for trial in ranked[:_FORMER]:
             _bring(problem, trial, local.AGENT)
         rng = np.random.default_rng((problem.seed, len(former)))
+        if not improve:
+            return
         for _ in range(max(_LEAST_CHANGES, round(_CHANGES * len(former)))):
             local.improve(problem, rng)
 

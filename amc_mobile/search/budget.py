@@ -64,6 +64,7 @@ def build_walls(
             landing=landing,
             device=budget.device,
             latency=clock,
+            whole=budget.whole,
         )
         for budget, cost in zip(budgets, costs, strict=True)
     ]  # each says by itself if it cannot be kept
@@ -103,12 +104,14 @@ class Walls:
         landing: float | None = None,
         device: str = "",
         latency: CostFunction | None = None,
+        whole: float | None = None,
     ) -> None:
         """`margin` is the share of the limit that no policy may use: room for what the cost function does not know.
 
         `grids` replace the widths that follow from `min_keep_ratio` and `round_to`. An episode ends above `landing`
         times the limit (LANDING unless given) wherever it can. `metric` and `device` name the limit in messages;
-        `latency` is what a table says, whether or not it is limited.
+        `latency` is what a table says, whether or not it is limited; `whole` what shares of the limit are of, unless it
+        is the original's price.
 
         Raises: BudgetError if even the smallest policy costs more than the limit; it names the reachable minimum.
         """
@@ -127,7 +130,7 @@ class Walls:
         self.smallest_cost = self.cost(self.smallest)
         self.floor = min((LANDING if landing is None else landing) * self.limit, self.full_cost)
         if self.smallest_cost > self.limit:
-            raise BudgetError(self._unreachable(Budget(metric, limit, device), min_keep_ratio, margin))
+            raise BudgetError(self._unreachable(Budget(metric, limit, device, whole), min_keep_ratio, margin))
 
     def within(self, limit: float) -> Walls:
         """The same walls around another limit, which the smallest policy must keep; it has no margin of its own."""
@@ -245,11 +248,12 @@ class Walls:
         kept_free = f" with a margin of {margin:.1%}" if margin else ""
         where = f" on {budget.device}" if budget.device else ""
         key = f"the latency of {budget.device} in budget.also" if budget.device else f"budget.{_CONFIG_KEYS[metric]}"
-        share = math.ceil(1000 * self.smallest_cost / self.full_cost / (1.0 - margin)) / 1000
+        whole = self.full_cost if budget.whole is None else budget.whole
+        share = math.ceil(1000 * self.smallest_cost / whole / (1.0 - margin)) / 1000
         return (
             f"{self.network.name} cannot be pruned to {in_words(budget.limit, metric)}{where}: the smallest policy "
             f"costs {in_words(self.smallest_cost, metric)}, {share:.3f} of the original "
-            f"{in_words(self.full_cost, metric)}{kept_free}; "
+            f"{in_words(whole, metric)}{kept_free}; "
             f"set {key} to {share:.3f} or more, or search.min_keep_ratio below {min_keep_ratio:g}"
         )
 

@@ -25,6 +25,7 @@ class PruneConfig(Section):
     refine: int = Field(
         40,
         ge=0,
-        description="networks near the winner that are judged after such a refresh; at most as many as episodes",
+        description="networks near the winner of agent 'auto' that are judged after such a refresh; at most as many as "
+        "episodes",
     )
     point: int | None = Field(None, ge=0, description="the trial that is cut and ships; none: the winner, refined")

@@ -57,6 +57,7 @@ def test_the_summary_lists_what_was_reached(amc, run_folder, tiny, pixel):
         ("latency_us", "pixel", 0.7),
     ]
     assert all(each["reached"] <= each["limit"] for each in summary["limits"])
+    assert summary["limits"][0]["reached"] == summary["params_after"]
     report = (run_folder / "report.md").read_text().replace("\xa0", " ")
     assert "asked for at most 3.00 MB" in report
     assert "on pixel" in report

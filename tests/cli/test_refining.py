@@ -76,6 +76,17 @@ def test_the_best_of_the_refreshed_policies_ships(amc, searched):
     assert json.loads((searched / "why.json").read_text())["kept_by"] == "the winner of the search, refined"
 
 
+def test_an_agent_by_name_is_left_alone(amc, trained, tmp_path):
+    """Else a uniform policy would ship with random changes, and be called uniform."""
+    folder = tmp_path / "run"
+    line = ("search", "--config", settings(trained, tmp_path), "--agent", "uniform", "--out", folder)
+    assert amc(*line).code == 0
+    assert amc("prune", folder).code == 0
+    kept = json.loads((folder / "policy.json").read_text())["kept"]
+    assert kept == json.loads((folder / "search.json").read_text())["best"]["kept"]
+    assert not (folder / "refined.json").exists()
+
+
 def test_its_rewards_are_those_of_refreshed_networks(searched):
     session = Session(RunFolder(searched), load(searched / "config.toml"))
     refresher, reason = refining._refresher(session)

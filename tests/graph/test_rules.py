@@ -149,6 +149,14 @@ def attention_heads(b: Builder) -> str:
     return b.op("MatMul", rows, "proj.weight")
 
 
+def resized_by_axes(b: Builder) -> str:
+    """Opset 18: sizes are given for some axes only, here without and with that of the channels."""
+    data = b.conv("input", "a", 3, 8)
+    for axes, sizes in (([2, 3], (5, 7)), ([3, 1], (6, 8))):
+        data = b.op("Resize", data, "", "", b.ints(*sizes), axes=axes, mode="nearest")
+    return b.conv(data, "head", 8, 3)
+
+
 PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     chain: {(8, ("a",))},
     residual: {(8, ("stem", "two")), (12, ("one",))},
@@ -171,6 +179,7 @@ PRUNABLE = {  # graph -> (channels, producers) of the groups that can be pruned
     chunked_after_shuffle: {(4, ("a", "one", "two"))},
     pixel_shuffle: {(6, ("a",))},
     attention_heads: {(5, ("a",)), (4, ("qkv",))},
+    resized_by_axes: {(8, ("a",))},
 }
 
 
@@ -204,9 +213,18 @@ def unknown_operator(b: Builder) -> str:
     return b.conv(b.op("LRN", b.conv("input", "a", 3, 8), size=3), "head", 8, 3)
 
 
+def added_inside_of_a_gemm(b: Builder) -> str:
+    """torch.addmm: the third input is an activation."""
+    features = b.op("Flatten", b.op("GlobalAveragePool", b.conv("input", "a", 3, 6)))
+    hidden = b.op("Tanh", b.linear(features, "up", 6, 8))
+    total = b.op("Gemm", hidden, b.constant("down.weight", np.ones((8, 6), np.float32)), features)
+    return b.linear(b.op("Tanh", total), "head", 6, 4)
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
+        (added_inside_of_a_gemm, "added inside of a Gemm"),
         (uneven_shuffle, "its 15 channels can only leave together"),
         (attention, "product of two activations"),
         (unknown_operator, "LRN lrn1: not understood"),

@@ -217,6 +217,25 @@ def test_taylor_needs_layers_that_are_modules():
         rank(traced, "taylor", images=data, module=torch.nn.Identity())
 
 
+def test_taylor_refuses_layers_that_another_module_computes_with():
+    """As attention does with its projection: no hook would tell what it reads, and its heads would score nothing."""
+
+    class Apart(Net):
+        def forward(self, x):
+            x = torch.relu(self.stem(x))
+            x = torch.relu(self.mid(x)) + torch.relu(self.side(x))
+            x = torch.nn.functional.linear(
+                torch.relu(self.up(x.flatten(2).transpose(1, 2))), self.down.weight, self.down.bias
+            )
+            return self.head(x.mean(1))
+
+    torch.manual_seed(0)
+    net = Apart().eval()
+    traced = trace(export(net, (3, 6, 6)), "net")
+    with pytest.raises(ConfigError, match=r"does not see what down reads .1 such layers."):
+        rank(traced, "taylor", images=np.ones((2, 3, 6, 6), np.float32), module=net)
+
+
 def test_rankings_survive_the_disk_side_by_side(tmp_path):
     traced, path = chain(), tmp_path / "ranking.npz"
     sizes = [group.channels for group in traced.network.groups]

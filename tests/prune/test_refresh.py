@@ -46,7 +46,19 @@ def product(b: Builder, data: str, name: str, before: int, after: int) -> str:
     return b.op("Add", b.op("MatMul", data, weight), bias)
 
 
-NETWORKS = [chain, residual, branches, grouped, tokens]
+def two_heads():
+    """The answer that counts is made first: a later output must not be taken for the end."""
+    b = Builder(channels=3, size=6)
+    x = b.op("Relu", b.conv("input", "stem", 3, 8))
+    features = b.op("Flatten", b.op("GlobalAveragePool", b.op("Relu", b.conv(x, "body", 8, 8))))
+    logits = b.linear(features, "head", 8, 4)
+    other = b.linear(b.op("Relu", b.linear(features, "hidden", 8, 6)), "embedding", 6, 3)
+    model = b.build(logits)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(other, onnx.TensorProto.FLOAT, None))
+    return trace(model, "two heads")
+
+
+NETWORKS = [chain, residual, branches, grouped, tokens, two_heads]
 
 
 def repaired(traced, ratio: float = 0.5):

@@ -207,6 +207,18 @@ def test_a_margin_is_left_free_and_named_when_it_is_missing() -> None:
     Walls(network, cost, share * full, 0.2, 8, metric="macs", margin=0.1)
 
 
+def test_the_share_that_is_advised_is_of_what_shares_are_of() -> None:
+    """The clock's time of the original, which need not be what the table says: else the advice would not help."""
+    network = chain([64, 64, 64])
+    cost = macs(network)
+    full = cost(network.full().kept)
+    smallest = Walls(network, cost, full, 0.2, 8).smallest_cost
+    with pytest.raises(BudgetError, match=r"set budget\.latency to") as refused:
+        Walls(network, cost, 0.9 * smallest, 0.2, 8, margin=0.1, whole=0.95 * full)
+    share = float(str(refused.value).split("set budget.latency to ")[1].split(" ")[0])
+    Walls(network, cost, share * 0.95 * full, 0.2, 8, margin=0.1)
+
+
 # ---------------------------------------------------------------------------------------------------- several budgets
 
 DEVICE = DeviceInfo("host", "A processor", "Linux", "onnxruntime 1.0", "CPUExecutionProvider", "fp32", 1, "all")
