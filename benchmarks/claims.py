@@ -66,7 +66,8 @@ def _protocols(raw: Mapping[str, Any]) -> Iterator[Row]:
         low, high = row["loss"][1:]
         found = (
             f"{row['params_share']:.1%} of the parameters, 1/{1 / row['params_share']:.2f}; "
-            f"{100 * row['loss'][0]:+.2f} points lost after fine-tuning ({100 * low:+.2f} to {100 * high:+.2f})"
+            f"{100 * row['loss'][0]:+.2f} points lost after {row['epochs']} epochs "
+            f"({100 * low:+.2f} to {100 * high:+.2f})"
         )
         if row["what"] == "guaranteed":
             yield (
