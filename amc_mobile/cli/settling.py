@@ -34,6 +34,7 @@ _ROUNDS = 7  # in which the chosen network and the original are timed
 _NEIGHBOURS = 3  # networks near the chosen one that are timed with it
 _ATTEMPTS = 50  # to draw them; a small network may have fewer
 _CHANGED = 0.3  # of a neighbour's groups
+_RULES = frozenset({"uniform", "shallow", "deep"})  # agents that ask for one network each
 
 
 def settle(session: Session, progress: Progress) -> None:
@@ -197,7 +198,8 @@ def _search_again(session: Session, number: int, progress: Progress) -> None:
     if not again.search.is_file():
         _keep(folder.root, number, files)
         former = read_trials(_kept(folder.root, number, folder.trials))
-        agent = from_trials(former, improve=session.config.search.agent == "auto")
+        name = session.config.search.agent  # a rule asks for one network: it is asked anew
+        agent = None if name in _RULES else from_trials(former, improve=name == "auto")
         search_on(session, progress, again, context={"again": str(number)}, agent=agent)
     if not again.probes.is_file() and again.trials.is_file():
         folder.probes.unlink(missing_ok=True)

@@ -72,6 +72,18 @@ def test_a_wrong_table_is_repaired_and_the_search_finished(amc, device, tiny, tm
     assert again.code == 0 and "settle  done before" in again.err
 
 
+def test_on_a_repaired_table_a_rule_is_still_that_rule(amc, device, tiny, tmp_path):
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    config.write_text(config.read_text().replace("episodes = 3", 'episodes = 3\nagent = "uniform"'))
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    assert amc("search", "--config", config, "--out", folder).code == 0
+    assert settled(folder)["checks"][0]["repaired"]
+    first, last = (read_trials(path) for path in (folder / "before" / "1.trials.jsonl", folder / "trials.jsonl"))
+    assert len(first) == len(last)
+    assert {trial.agent for trial in last} == {"uniform"}
+
+
 @pytest.mark.parametrize("killed_after", [1, 2, 4, 6, 8])
 def test_a_killed_repair_goes_on_where_it_was(amc, device, tiny, tmp_path, killed_after):
     config, folder = settings(tiny, tmp_path), tmp_path / "run"
