@@ -76,6 +76,10 @@ class RunFolder:
         """The identity of the pruned network, empty before there is one. Raises: RunFolderError."""
         return _sha256(self.model_onnx)
 
+    def search_identity(self) -> str:
+        """The identity of the search's result, empty before there is one. Raises: RunFolderError."""
+        return _sha256(self.search)[:16]
+
     def original_sha256(self) -> str:
         """The same of the original network, with its weights."""
         return _sha256(self.original_onnx)

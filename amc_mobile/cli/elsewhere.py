@@ -148,6 +148,7 @@ def _report(pipeline: Pipeline) -> None:
     if pipeline.finished("bench") and pipeline.finished("evaluate"):
         pipeline.run(("report",), again=True)
         return
+    of_another = [name for name in ("evaluate", "bench") if not pipeline.finished(name)]  # or not there at all
     with locked(pipeline.folder.root):
-        write_report(pipeline.folder)
+        write_report(pipeline.folder, without=("report", *of_another))
     note(f"    report  {pipeline.folder.report}; `amc report {pipeline.folder.root}` tests the networks' accuracy, too")

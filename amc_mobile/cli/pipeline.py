@@ -49,10 +49,18 @@ def start_over(config: RunConfig) -> None:
     if not folder.root.is_dir():
         return
     with locked(folder.root):
-        for stage in stages(config):
+        for stage in (*stages(config), *_former_stages(folder)):
             stage.clear(folder)
         for path in (folder.config, folder.stages):
             path.unlink(missing_ok=True)
+
+
+def _former_stages(folder: RunFolder) -> list[Stage]:
+    """The stages of the run that is in the folder now; none where its settings cannot be read."""
+    try:
+        return list(stages(configuration.load(folder.config))) if folder.config.is_file() else []
+    except ConfigError:
+        return []
 
 
 class Pipeline:
@@ -128,7 +136,10 @@ class Pipeline:
         if self.finished(stage.name) and not again:
             note(f"{stage.name:>10}  done before")
             return
-        if again or not ledger.begun(stage.name, inputs):
+        former = self.finished(stage.name)  # its files stay until there are others
+        if former:
+            stage.tidy(self.folder)
+        elif again or not ledger.begun(stage.name, inputs):
             stage.clear(self.folder)  # what is left of other settings must not be resumed
         ledger.begin(stage.name, inputs)
         start = time.monotonic()
@@ -136,7 +147,10 @@ class Pipeline:
             with progress_line(stage.name) as progress:
                 stage.work(session, progress)
         except BaseException:
-            ledger.pause(stage.name, inputs, time.monotonic() - start)
+            if former and stage.complete(self.folder):
+                ledger.finish(stage.name, inputs, 0.0)
+            else:
+                ledger.pause(stage.name, inputs, time.monotonic() - start)
             raise
         ledger.finish(stage.name, inputs, time.monotonic() - start)
         stage.tidy(self.folder)

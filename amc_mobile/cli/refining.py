@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from amc_mobile.cli.budgets import budgets, search_settings, tables
@@ -28,7 +27,7 @@ _POINTS = 0.5  # of prune.points_per_image
 
 def refine(session: Session, progress: Progress) -> None:
     """refined.json: the policy that ships, or why it is that of search.json. Nothing is done twice for one search."""
-    folder, searched = session.folder, _searched(session.folder)
+    folder, searched = session.folder, session.folder.search_identity()
     if is_refined(folder):
         return
     refresher, reason = _refresher(session)
@@ -44,7 +43,7 @@ def refine(session: Session, progress: Progress) -> None:
 
 def is_refined(folder: RunFolder) -> bool:
     """Whether refined.json is about the folder's present search."""
-    return _stored(folder).get("searched") == _searched(folder)
+    return _stored(folder).get("searched") == folder.search_identity()
 
 
 def refined(folder: RunFolder) -> Policy | None:
@@ -137,8 +136,3 @@ def _stored(folder: RunFolder) -> dict[str, Any]:
     """What refined.json says; nothing if it is not there, or of another version. Raises: RunFolderError if damaged."""
     stored = read_json(folder.refined) if folder.refined.is_file() else None
     return stored if isinstance(stored, dict) and {"searched", "best"} <= stored.keys() else {}
-
-
-def _searched(folder: RunFolder) -> str:
-    """The identity of the search's result."""
-    return hashlib.sha256(folder.search.read_bytes()).hexdigest()[:16]

@@ -8,6 +8,7 @@ place of the former ones, which are copied to `before/`, too.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ _RULES = frozenset({"uniform", "shallow", "deep"})  # agents that ask for one ne
 
 def settle(session: Session, progress: Progress) -> None:
     """settled.json: what the clock said of the chosen network; table and search anew where the table was off."""
+    _mend(session.folder, len(_read(session)))
     if (reason := _why_not(session)) is not None:
         note(f"    settle  the chosen network is not timed: {reason}")
         write_json(session.folder.settled, {"checks": [], "skipped": reason})
@@ -48,7 +50,7 @@ def settle(session: Session, progress: Progress) -> None:
         number = len(checks)
         if checks and not checks[-1].repaired:
             checks[-1] = _repair(session, checks[-1], number, progress)
-        elif checks and not _searched(session, number):
+        elif checks and not _searched(session):
             _search_again(session, number, progress)
             continue
         elif session.config.refines and not is_refined(session.folder):
@@ -153,6 +155,14 @@ def _repair(session: Session, check: TableCheck, number: int, progress: Progress
     )
 
 
+def _mend(folder: RunFolder, number: int) -> None:
+    """Brings the table back that a repair was about to replace, if a kill or a full disk left half of another."""
+    parts = [(path, _kept(folder.root, number, path)) for path in (folder.table.with_suffix(".csv"), folder.table)]
+    if all(kept.is_file() for _, kept in parts) and _loaded(folder.table) is None:
+        for path, kept in parts:
+            write_bytes(path, kept.read_bytes())
+
+
 def _loaded(path: Path) -> LatencyTable | None:
     """The table, or nothing if a kill left half of it."""
     from amc_mobile.cost.table import LatencyTable
@@ -181,12 +191,16 @@ def _neighbourhood(session: Session, check: TableCheck, number: int) -> dict[str
     return policies
 
 
-def _searched(session: Session, number: int) -> bool:
-    """Whether the search that follows the repair of this number is finished, and in its place."""
+def _searched(session: Session) -> bool:
+    """Whether the search on the repaired table is finished, and in its place."""
     folder, again = session.folder, _again(session)
     if again.search.is_file() or not folder.checkpoint.is_file():
         return False
-    return bool(read_json(folder.checkpoint)["settings"].get("again") == str(number))
+    return bool(read_json(folder.checkpoint)["settings"].get("again") == _identity(folder.table))
+
+
+def _identity(table: Path) -> str:
+    return hashlib.sha256(table.read_bytes()).hexdigest()[:16]
 
 
 def _search_again(session: Session, number: int, progress: Progress) -> None:
@@ -200,7 +214,7 @@ def _search_again(session: Session, number: int, progress: Progress) -> None:
         former = read_trials(_kept(folder.root, number, folder.trials))
         name = session.config.search.agent  # a rule asks for one network: it is asked anew
         agent = None if name in _RULES else from_trials(former, improve=name == "auto")
-        search_on(session, progress, again, context={"again": str(number)}, agent=agent)
+        search_on(session, progress, again, context={"again": _identity(folder.table)}, agent=agent)
     if not again.probes.is_file() and again.trials.is_file():
         folder.probes.unlink(missing_ok=True)
     for path in files:

@@ -7,6 +7,7 @@ from importlib import metadata
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from amc_mobile import config as configuration
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.errors import RunFolderError
@@ -173,7 +174,7 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
     """Prints the result of a search on stdout: the winner, and the best of every opponent."""
     result = read_json(folder.search)
     if as_json:
-        better = read_json(folder.refined) if folder.refined.is_file() else None
+        better = _refined(folder)
         print_json({**result, "refined": better, "trials": len(read_trials(folder.trials)), "folder": str(folder.root)})
         return
     limits = [result["budget"], *result["further"]]
@@ -193,9 +194,17 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
     _print(f"next    amc prune {folder.root}; amc search ... --pareto and amc why {folder.root} tell more")
 
 
+def _refined(folder: RunFolder) -> dict[str, Any] | None:
+    """What refined.json says of the folder's present search, if its settings want that."""
+    if not folder.refined.is_file() or not configuration.load(folder.config).refines:
+        return None
+    found: dict[str, Any] = read_json(folder.refined)
+    return found if found.get("searched") == folder.search_identity() else None
+
+
 def _print_refined(folder: RunFolder) -> None:
     """What became of the winner when the best policies were judged as they will be repaired."""
-    better = read_json(folder.refined) if folder.refined.is_file() else {}
+    better = _refined(folder) or {}
     if better.get("first") and better.get("best"):
         first, best = (better[name]["reward"] for name in ("first", "best"))
         _print(f"refined  reward, repaired as it ships: winner {first:.4f}, refined {best:.4f}")

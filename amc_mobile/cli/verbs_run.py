@@ -99,7 +99,7 @@ def _everything(
     work = pipeline.Pipeline(pipeline.open_run(config, update=update), config)
     if stages:
         work.require_before(stages)
-    if work.finished("report"):
+    if all(work.finished(stage.name) for stage in work.stages):
         note(f"{work.folder.root} is complete; --fresh starts over")
     else:
         work.run(stages or None, reuse=[RunFolder(folder) for folder in reuse])

@@ -119,7 +119,8 @@ def report(run: options.Run, json: options.Json = False) -> None:
         return
     pipeline = open_pipeline(run)
     pipeline.require("bench")
-    pipeline.run(("evaluate", "report"))
+    pipeline.run(("evaluate",))
+    pipeline.run(("report",), again=True)
     show_summary(pipeline.folder, json)
 
 

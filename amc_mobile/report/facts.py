@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from amc_mobile.cost.table import Validation
@@ -66,9 +66,12 @@ class Facts:
     examples: Examples | None = None
 
 
-def gather(folder: RunFolder) -> Facts:
-    """Reads a run folder into the report's data. Raises: RunFolderError, TableError (damaged files)."""
-    sources = read_sources(folder)
+def gather(folder: RunFolder, without: Collection[str] = ()) -> Facts:
+    """Reads a run folder into the report's data, but not what the stages `without` wrote.
+
+    Raises: RunFolderError, TableError (damaged files).
+    """
+    sources = read_sources(folder, without)
     device = _device(sources)
     speed, accuracy = speed_facts(sources.comparison), accuracy_facts(sources.accuracy)
     budgets, search = budget_facts(sources), search_facts(sources)

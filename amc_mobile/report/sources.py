@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,38 +118,50 @@ class Sources:
         return self.config is not None and self.config.search.granularity == "weight"
 
 
-def read_sources(folder: RunFolder) -> Sources:
-    """Reads a run folder. Raises: RunFolderError if graph.json is missing or any file is damaged."""
+def read_sources(folder: RunFolder, without: Collection[str] = ()) -> Sources:
+    """Reads a run folder, but not what the stages `without` ("evaluate", "bench", "report") wrote.
+
+    Raises: RunFolderError if graph.json is missing or any file is damaged.
+    """
     graph = read_json(folder.require(folder.graph, "search"))
     network = _typed(folder.graph, graph, "network", NetworkGraph)
     search = _optional(folder.search, SearchResult)
     config_text = folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""
+    config = _config(folder.config) if config_text else None
     elsewhere, damaged = _elsewhere(folder)
     return Sources(
         folder=folder,
         network=network,
         model_sha256=str(graph.get("model_sha256", "")),
-        config=_config(folder.config) if config_text else None,
+        config=config,
         config_text=config_text,
         table=LatencyTable.load(folder.table) if folder.table.is_file() else None,
         trials=tuple(read_trials(folder.trials)),
         search=search,
         kept=_kept(folder, network, search),
-        accuracy=_optional(folder.accuracy, Accuracy),
-        comparison=_optional(folder.comparison, Comparison),
+        accuracy=None if "evaluate" in without else _optional(folder.accuracy, Accuracy),
+        comparison=None if "bench" in without else _optional(folder.comparison, Comparison),
         reasons=_optional(folder.why, Reasons),
-        refined=_optional(folder.refined, Refinement),
+        refined=_refined(folder, config),
         settled=_optional(folder.settled, Settled),
         training=_optional(folder.training, History),
         finetuning=_optional(folder.finetuning, History),
-        summary=_summary(folder.summary),
-        examples=_optional(folder.detections, Examples),
+        summary=Summary() if "report" in without else _summary(folder.summary),
+        examples=None if "evaluate" in without else _optional(folder.detections, Examples),
         elsewhere=elsewhere,
         damaged=damaged,
         shipped_sha256=folder.model_sha256() if elsewhere else "",
         int8_sha256=folder.int8_sha256() if elsewhere else "",
         int8=_optional(folder.int8, Quantised),
     )
+
+
+def _refined(folder: RunFolder, config: RunConfig | None) -> Refinement | None:
+    """The refinement of the folder's present search; one of former settings, or of another search, is none."""
+    found = _optional(folder.refined, Refinement)
+    if found is None or (config is not None and not config.refines):
+        return None
+    return found if found.searched == folder.search_identity() else None
 
 
 def _elsewhere(folder: RunFolder) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:

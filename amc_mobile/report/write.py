@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ _HERE = Path(__file__).parent
 _FILTERS = {name: getattr(say, name) for name in ("ms", "bare_ms", "percent", "count", "signed")}
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, without: Collection[str] = ()) -> Path:
     """Writes report.html, report.md and report.json into the run folder; answers the path of the HTML file.
+
+    What the stages `without` wrote is left out, though it may be there: it is of an earlier network.
 
     The same files give the same bytes. A section whose file is missing says which command makes it.
 
@@ -33,7 +35,7 @@ def write_report(folder: RunFolder) -> Path:
         RunFolderError: graph.json is missing, a file is damaged, or the folder cannot be written.
         TableError: the latency table is damaged.
     """
-    facts = gather(folder)
+    facts = gather(folder, without)
     html, markdown = render_html(facts), render_markdown(facts)
     numbers = replace(facts, examples=None)  # those pictures are in detections.json
     write_text(folder.report.with_suffix(".json"), json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n")

@@ -12,6 +12,7 @@ import pytest
 from amc_mobile.cli import main, refining
 from amc_mobile.cli.session import Session
 from amc_mobile.config import load
+from amc_mobile.report.sources import read_sources
 from amc_mobile.runs import RunFolder, read_trials
 from amc_mobile.types import Policy
 
@@ -85,6 +86,15 @@ def test_an_agent_by_name_is_left_alone(amc, trained, tmp_path):
     kept = json.loads((folder / "policy.json").read_text())["kept"]
     assert kept == json.loads((folder / "search.json").read_text())["best"]["kept"]
     assert not (folder / "refined.json").exists()
+
+
+def test_what_was_refined_under_other_settings_is_not_told(amc, searched):
+    config = searched.parent / "other.toml"
+    config.write_text((searched / "config.toml").read_text().replace('agent = "auto"', 'agent = "uniform"'))
+    answer = amc("search", "--config", config, "--out", searched, "--update", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["refined"] is None
+    assert read_sources(RunFolder(searched)).refined is None
 
 
 def test_its_rewards_are_those_of_refreshed_networks(searched):

@@ -6,9 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from amc_mobile.cli import session
+from amc_mobile.cost import table_file
+from amc_mobile.cost.table import LatencyTable
+from amc_mobile.errors import RunFolderError
 from amc_mobile.runs import RunFolder, read_trials
+from amc_mobile.types import NetworkGraph
 from tests.fakes.analytic import AnalyticDevice
 
 
@@ -128,6 +133,39 @@ def test_a_killed_second_search_goes_on_where_it_was(amc, device, tiny, tmp_path
     assert checks[0]["mape_before"] != checks[0]["mape_after"]
     assert json.loads((folder / "search.json").read_text())["best"]["kept"] == checks[-1]["kept"]
     assert not list((folder / "again").glob("*"))
+
+
+def test_half_a_table_is_mended_from_the_one_before(amc, device, tiny, tmp_path, monkeypatch):
+    """A full disk between the two files of the repaired table."""
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    write = table_file.write_text
+    monkeypatch.setattr(table_file, "write_text", lambda *_: (_ for _ in ()).throw(RunFolderError("the disk is full")))
+    assert "the disk is full" in amc("search", "--config", config, "--out", folder).last_line
+    monkeypatch.setattr(table_file, "write_text", write)
+    assert amc("search", "--config", config, "--out", folder).code == 0
+    assert settled(folder)["checks"][0]["repaired"]
+    LatencyTable.load(folder / "table.json")
+
+
+def test_settling_anew_searches_anew_on_the_table_of_then(amc, device, tiny, tmp_path):
+    """The first settling left a finished search after a repair, which says nothing about the next repair."""
+    config, folder = settings(tiny, tmp_path), tmp_path / "run"
+    _profile_first(amc, config, folder)
+    device.factor = 1.12
+    assert amc("search", "--config", config, "--out", folder).code == 0
+    device.factor = 1.4
+    config.write_text(config.read_text().replace("tolerance = 0.03", "tolerance = 0.02"))
+    assert amc("search", "--config", config, "--out", folder, "--update").code == 0
+    assert settled(folder)["checks"][0]["repaired"]
+    network, table = network_of(folder), LatencyTable.load(folder / "table.json")
+    for trial in read_trials(folder / "trials.jsonl"):
+        assert trial.cost.latency_us == pytest.approx(table.latency_us(network, trial.kept))
+
+
+def network_of(folder):
+    return TypeAdapter(NetworkGraph).validate_python(json.loads((folder / "graph.json").read_text())["network"])
 
 
 def test_another_mood_of_the_device_repairs_nothing(amc, device, tiny, tmp_path):

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amc_mobile.cli import session
 from amc_mobile.cost.table import LatencyTable
-from amc_mobile.runs import RunFolder
+from amc_mobile.errors import DeviceError
+from amc_mobile.runs import RunFolder, read_json
 
 PROMISED = (
     "accuracy_before",
@@ -118,6 +120,41 @@ def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, r
     facts = amc("report", run_folder, "--json").json()
     assert facts["accuracy_after"] is not None
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]
+
+
+def test_a_report_does_not_credit_a_network_with_the_accuracy_of_an_earlier_one(amc, run_folder):
+    assert read_json(run_folder / "report.json")["accuracy"]
+    assert amc("finetune", run_folder, "--epochs", 1).code == 0
+    assert amc("bench", run_folder).code == 0
+    found = read_json(run_folder / "report.json")
+    assert found["accuracy"] is None and found["speed"]
+    assert amc("report", run_folder).code == 0
+    assert read_json(run_folder / "report.json")["accuracy"]
+
+
+def test_a_device_that_cannot_be_measured_again_costs_nothing(amc, run_folder, monkeypatch):
+    before = (run_folder / "comparison.json").read_bytes()
+
+    def gone(*_, **__):
+        raise DeviceError("it is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "open_device", gone)
+        answer = amc("bench", run_folder, "--again")
+    assert (answer.code, answer.last_line) == (3, "amc: it is gone")
+    assert (run_folder / "comparison.json").read_bytes() == before
+    assert amc("report", run_folder).code == 0
+    assert amc("bench", run_folder, "--again").code == 0
+    assert (run_folder / "comparison.json").read_bytes() != before
+
+
+def test_what_was_deleted_is_made_again_by_the_command_for_everything(amc, run_folder):
+    (run_folder / "accuracy.json").unlink()
+    assert amc("run", run_folder / "config.toml", "--out", run_folder).code == 0
+    assert (run_folder / "accuracy.json").is_file()
+    (run_folder / "report.html").write_text("spoilt")
+    assert amc("report", run_folder).code == 0
+    assert (run_folder / "report.html").read_text() != "spoilt"
 
 
 def test_fresh_removes_the_run_and_nothing_else(run_folder, tiny):
