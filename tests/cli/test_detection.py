@@ -113,6 +113,7 @@ def test_single_weights_stay_zero_while_a_detector_is_trained(amc, tmp_path):
     )
     folder = tmp_path / "run"
     assert amc("search", "--config", config, "--out", folder).code == 0
+    assert amc("prune", folder).code == 0
     told = amc("finetune", folder, "--epochs", 1, "--json")
     assert told.code == 0, told.err
     counted = [numpy_helper.to_array(item) for item in onnx.load(folder / "model.onnx").graph.initializer]
