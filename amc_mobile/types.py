@@ -181,6 +181,11 @@ class Cost:
     elsewhere_us: Mapping[str, float] = field(default_factory=dict)
 
 
+def cost_key(metric: Metric, device: str = "") -> str:
+    """The name of a cost among several: "macs", "latency_us", or "latency_us@pixel" on a further device."""
+    return f"{metric}@{device}" if device else metric
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """An upper limit on one cost, in the metric's own unit. A guarantee: no result exceeds it.
@@ -196,8 +201,8 @@ class Budget:
 
     @property
     def key(self) -> str:
-        """Under which Pareto fronts keep this cost: "macs", "latency_us", or "latency_us@pixel"."""
-        return f"{self.metric}@{self.device}" if self.device else self.metric
+        """Under which Pareto fronts keep this cost."""
+        return cost_key(self.metric, self.device)
 
     def cost_in(self, cost: Cost) -> float | None:
         """What a network with this cost spends of it."""

@@ -40,7 +40,7 @@ def _transfer(raw: Mapping[str, Any]) -> str:
         f"same training ({', '.join(_training(size) for size in raw['rows'])}). On CIFAR-10 the original has "
         f"{_source(raw, 'original')} top-1, AMC's network {_source(raw, 'pruned')} before and "
         f"{_source(raw, 'finetuned')} after fine-tuning. {raw['machine']}, {raw['date']}, commit {raw['commit']}, "
-        f"{raw['seconds'] / 60:.0f} minutes.\n"
+        f"{raw['seconds'] / 60:.0f} minutes.{raw.get('note', '')}\n"
     )
 
 

@@ -107,7 +107,7 @@ def _accuracy_name(found: Front) -> str:
 
 def _metric_name(name: str) -> str:
     own, _, device = name.partition("@")
-    return say.METRIC_NAMES[own] + (f" on {device}" if device else "")  # type: ignore[index]
+    return say.cost_name(own, device)  # type: ignore[arg-type]  # it is a Budget.key
 
 
 def _in_metric(point: Point, name: str) -> str:

@@ -47,7 +47,8 @@ def look_up(name: str) -> Named | None:
         transport, place = split_address(alias.address)
         return Named(name, Address(transport, place), alias)  # type: ignore[arg-type]  # the alias was checked
     phones, _ = attached()
-    if is_address(name) and name not in {phone.address.serial for phone in phones}:  # else adb has connected it
+    connected = {phone.address.serial for phone in phones if phone.state == "ready"}
+    if is_address(name) and name not in connected:  # else adb has a connection that works
         return Named(name, Address("tcp", name))
     matching = [phone for phone in phones if phone.address.serial == name] or [
         phone for phone in phones if name.strip() and _plain(name) in _plain(phone.model)

@@ -8,7 +8,6 @@ place of the former ones, which are copied to `before/`, too.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from amc_mobile.cli.console import note
 from amc_mobile.cli.decisions import search_on, write_front
 from amc_mobile.cli.explaining import winner
 from amc_mobile.cli.refining import is_refined, refine
+from amc_mobile.cli.settings import content
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import TableError
 from amc_mobile.measurements import TableCheck, TimingProtocol
@@ -196,11 +196,7 @@ def _searched(session: Session) -> bool:
     folder, again = session.folder, _again(session)
     if again.search.is_file() or not folder.checkpoint.is_file():
         return False
-    return bool(read_json(folder.checkpoint)["settings"].get("again") == _identity(folder.table))
-
-
-def _identity(table: Path) -> str:
-    return hashlib.sha256(table.read_bytes()).hexdigest()[:16]
+    return bool(read_json(folder.checkpoint)["settings"].get("again") == content(folder.table))
 
 
 def _search_again(session: Session, number: int, progress: Progress) -> None:
@@ -214,7 +210,7 @@ def _search_again(session: Session, number: int, progress: Progress) -> None:
         former = read_trials(_kept(folder.root, number, folder.trials))
         name = session.config.search.agent  # a rule asks for one network: it is asked anew
         agent = None if name in _RULES else from_trials(former, improve=name == "auto")
-        search_on(session, progress, again, context={"again": _identity(folder.table)}, agent=agent)
+        search_on(session, progress, again, context={"again": content(folder.table)}, agent=agent)
     if not again.probes.is_file() and again.trials.is_file():
         folder.probes.unlink(missing_ok=True)
     for path in files:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from amc_mobile import config as configuration
 from amc_mobile.cli.console import print_json, print_table
 from amc_mobile.cli.ledger import Ledger
+from amc_mobile.cli.refining import is_refined
 from amc_mobile.errors import RunFolderError
 from amc_mobile.report import wording as say
-from amc_mobile.report.wording import METRIC_NAMES
 from amc_mobile.runs import RunFolder, plain, read_json, read_trials
 from amc_mobile.types import ACCURACIES
 
@@ -93,7 +93,7 @@ def _int8_sizes(folder: RunFolder) -> dict[str, Any]:
 def shipped(folder: RunFolder) -> dict[str, Any]:
     """The trial whose widths ship: the winner of the search or of its refinement, or one chosen by hand."""
     kept, search = read_json(folder.policy)["kept"], read_json(folder.search)
-    better = read_json(folder.refined)["best"] if folder.refined.is_file() else None
+    better = (_refined(folder) or {}).get("best")
     for trial in filter(None, (better, search["best"], *map(plain, read_trials(folder.trials)))):
         if list(trial["kept"]) == kept:
             found: dict[str, Any] = trial
@@ -196,10 +196,8 @@ def show_search(folder: RunFolder, as_json: bool) -> None:
 
 def _refined(folder: RunFolder) -> dict[str, Any] | None:
     """What refined.json says of the folder's present search, if its settings want that."""
-    if not folder.refined.is_file() or not configuration.load(folder.config).refines:
-        return None
-    found: dict[str, Any] = read_json(folder.refined)
-    return found if found.get("searched") == folder.search_identity() else None
+    wanted = configuration.load(folder.config).refines and is_refined(folder)
+    return read_json(folder.refined) if wanted else None
 
 
 def _print_refined(folder: RunFolder) -> None:
@@ -277,7 +275,7 @@ def _size_rows(facts: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def _heading(budget: dict[str, Any]) -> str:
     """What a limit is on: "latency", "latency on pixel"."""
-    return METRIC_NAMES[budget["metric"]] + (f" on {budget['device']}" if budget["device"] else "")
+    return say.cost_name(budget["metric"], budget["device"])
 
 
 def _print(text: str) -> None:

@@ -212,7 +212,10 @@ def host_resource(name: str) -> str:
 
 
 def gpu_resources() -> list[str]:
-    """What this machine offers by its GPU: the same resource for torch and for ONNX Runtime; nothing without one."""
+    """What this machine offers by its GPU: a resource for torch and one for ONNX Runtime; nothing without one.
+
+    Jobs on either claim the GPU itself, too, so that only one of them runs at a time.
+    """
     return [host_resource(name) for name in ("cuda", "cuda-ort")] if _gpu() else []
 
 

@@ -105,8 +105,7 @@ def extend(
     )
     protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=number)
     identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "cores": info.cores}
-    identity["protocol"] = protocol
-    log = Log(checkpoint, {**identity, "rounds": config.rounds})
+    log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})
     measure(Variants(traced, info), device, plan, protocol, log, progress, rows=evidence["method"])
     more = {**_circumstances(plan, protocol, log.chunks), "chunks": [chunk_as_plain(chunk) for chunk in log.chunks]}
     further = [*evidence.get("further", ()), plain(more)]

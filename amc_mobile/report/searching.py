@@ -81,7 +81,7 @@ class SearchFacts:
     @property
     def cost_name(self) -> str:
         """What is limited, as "MACs" or "latency on pixel"."""
-        return say.METRIC_NAMES[self.metric] + (f" on {self.device}" if self.device else "")
+        return say.cost_name(self.metric, self.device)
 
     @property
     def accuracy_name(self) -> AccuracyName:

@@ -55,10 +55,10 @@ class Accuracy:
     search_images: int | None = None
     metric: AccuracyName = "top1"
     precision: Precision = "fp32"  # of the networks that the run is about
+    lead_ci: tuple[float, float] | None = None  # pruned - uniform
     change_ci: Mapping[str, tuple[float, float] | None] = field(
         default_factory=dict
-    )  # by precision, what ships - original
-    lead_ci: tuple[float, float] | None = None  # pruned - uniform
+    )  # shipped - original, by precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ def points(difference: float | None) -> str:
     return f"{'+' if difference > 0 and float(text) else ''}{text.replace('-', MINUS)}{NBSP}points"
 
 
+def cost_name(metric: Metric, device: str = "") -> str:
+    """What a limit is on: "MACs", "latency", "latency on pixel"."""
+    return METRIC_NAMES[metric] + (f" on {device}" if device else "")
+
+
 def points_interval(ends: tuple[float, float]) -> str:
     """An interval of a difference of two fractions, as "−0.9 to −0.1"."""
     low, high = (points(end).removesuffix(f"{NBSP}points") for end in ends)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from amc_mobile.search.rewards import REWARDS
 from amc_mobile.trials import Trial
-from amc_mobile.types import Cost, RewardName
+from amc_mobile.types import Cost, RewardName, cost_key
 
 SCHEMA = 1
-ELSEWHERE = "latency_us@"  # before the name of a further device
 _OWN = ("latency_us", "macs", "params", "bytes", "memory_bytes")
 
 PriceOf = Callable[[Cost], float]
@@ -78,7 +77,7 @@ def prices(trials: Sequence[Trial]) -> dict[str, PriceOf]:
     devices = dict.fromkeys(device for trial in trials for device in trial.cost.elsewhere_us)
     for device in devices:
         if all(device in trial.cost.elsewhere_us for trial in trials):
-            found[f"{ELSEWHERE}{device}"] = _elsewhere(device)
+            found[cost_key("latency_us", device)] = _elsewhere(device)
     return found if trials else {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -135,6 +136,9 @@ def test_a_phone_that_adb_has_connected_is_reached_through_adb(monkeypatch):
     monkeypatch.setattr(phones, "attached", lambda: ([paired], {}))
     assert phones.look_up("192.168.1.7:43251").address == paired.address
     assert phones.look_up("192.168.1.7:5555").address.transport == "tcp"
+    stale = replace(paired, state="offline", remedy="plug it in again")
+    monkeypatch.setattr(phones, "attached", lambda: ([stale], {}))
+    assert phones.look_up("192.168.1.7:43251").address.transport == "tcp"
 
 
 @pytest.mark.parametrize("name", ["10.0.0.7:5555", "phone.local:5555", "[fe80::1]:5555"])
