@@ -24,10 +24,10 @@ What may go wrong is in adbd_faults.Faults; `daemon.faults` may be changed at an
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,7 @@ from tests.fakes.adbd_faults import Faults
 from tests.fakes.adbd_packets import MOST_DATA, UNCHECKED, Link
 from tests.fakes.adbd_phone import Controls, Phone, bare, linux, pixel
 from tests.fakes.adbd_sandbox import Sandbox
+from tests.fakes.listening import Port
 
 __all__ = ["FEATURES", "FakeAdbd", "Faults", "Phone", "bare", "linux", "pixel"]
 
@@ -70,17 +71,20 @@ class FakeAdbd:
         self.owner = Owner.of(auth, tap_s)
         self.described = phone or pixel()
         self.phone = Controls(self.sandbox)
-        self.port = 0
         self.connections = 0  # that were taken since the beginning
         self.reboots = 0
         self.services: list[str] = []  # that were opened, as the client named them
         self._lock = threading.Lock()
         self._open: set[Client] = set()
-        self._listener: socket.socket | None = None
+        self._port = Port(self._meet)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return self._port.address
+
+    @property
+    def port(self) -> int:
+        return self._port.number
 
     @property
     def root(self) -> Path:
@@ -104,25 +108,17 @@ class FakeAdbd:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._port.close()
 
     # ------------------------------------------------------------------------------------------ what a test does to it
 
     def start(self) -> None:
-        """Opens the port: a free one at first, the same one ever after."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
-        listener.listen(16)
-        self.port = listener.getsockname()[1]
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        """Listens on its port, the same one ever."""
+        self._port.open()
 
     def kill(self) -> None:
         """The daemon dies: port shut, connections dropped, commands killed."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
-            self._nudge()
+        self._port.shut()
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -158,20 +154,12 @@ class FakeAdbd:
 
     # ------------------------------------------------------------------------------------------ how it serves
 
-    def _accept(self, listener: socket.socket) -> None:
-        while self._listener is listener:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            if self._listener is not listener:
-                connection.close()
-                return
+    def _meet(self, connection: socket.socket) -> Callable[[], None]:
+        client = Client(self, Link(connection, self.faults.bytes_per_s))
+        with self._lock:
             self.connections += 1
-            client = Client(self, Link(connection, self.faults.bytes_per_s))
-            with self._lock:
-                self._open.add(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            self._open.add(client)
+        return partial(self._serve, client)
 
     def _serve(self, client: Client) -> None:
         try:
@@ -180,8 +168,3 @@ class FakeAdbd:
             with self._lock:
                 self._open.discard(client)
             client.gone.set()
-
-    def _nudge(self) -> None:
-        """Wakes the thread that waits in accept: closing the socket does not."""
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), timeout=0.5).close()

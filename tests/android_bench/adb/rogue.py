@@ -6,10 +6,11 @@ import contextlib
 import itertools
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from android_bench.packets import AUTH, CLSE, CNXN, OKAY, OPEN, VERSION, WRTE
+from tests.fakes.listening import Port
 
 __all__ = ["AUTH", "CLSE", "CNXN", "OKAY", "OPEN", "VERSION", "WRTE", "Rogue", "Talk", "packet"]
 
@@ -106,23 +107,20 @@ class Rogue:
 
     def __init__(self, script: Callable[[Talk], None]) -> None:
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._port = Port(self._meet)
+        self.address = self._port.address
         self.connections = 0
 
     def __enter__(self) -> Rogue:
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._port.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
+        self._port.close()
 
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._play, args=(connection,), daemon=True).start()
+    def _meet(self, connection: socket.socket) -> Callable[[], None]:
+        self.connections += 1
+        return partial(self._play, connection)
 
     def _play(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

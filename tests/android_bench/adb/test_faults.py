@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
 
 import pytest
@@ -13,6 +12,7 @@ from android_bench.adb import Adb, Address, ConnectionLost, DiskFull, ProtocolEr
 from android_bench.store import Store
 from tests.fakes.adbd import FakeAdbd, Faults
 from tests.fakes.adbd_packets import CHECKED
+from tests.fakes.listening import Port
 
 pytestmark = pytest.mark.usefixtures("hurried")
 DATA = bytes(range(256)) * 4096 * 2  # 2 MiB
@@ -105,9 +105,8 @@ class TestDaemon:
         told(ConnectionLost, r"nothing answers at .*; it was waited for 1 s", lambda: adb.reconnect(1.0))
 
     def test_never_there(self, phone):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = f"127.0.0.1:{listener.getsockname()[1]}"
-        told(ConnectionLost, r"nothing answers at .*adb tcpip", lambda: phone(address).push(b"", "/x"))
+        nobody = Port.unused()
+        told(ConnectionLost, r"nothing answers at .*adb tcpip", lambda: phone(nobody.address).push(b"", "/x"))
 
     def test_reboots_between_two_commands(self, adb, daemon):
         adb.push(b"kept", f"{FOLDER}/file")

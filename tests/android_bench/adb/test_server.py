@@ -5,14 +5,15 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
 from amc_mobile.errors import DeviceError
 from android_bench import discover, server
 from android_bench.adb import Address, ConnectionLost, ProtocolError, Refused, connect
+from tests.fakes.listening import Port
 
 pytest.importorskip("adbutils")
 
@@ -28,14 +29,8 @@ def serving(monkeypatch, answers: dict[str, bytes]):
                 asked.append(connection.recv(int(length, 16), socket.MSG_WAITALL).decode())
                 connection.sendall(next(answer for start, answer in answers.items() if asked[-1].startswith(start)))
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(listener.getsockname()[1]))
-        threading.Thread(target=accept, daemon=True).start()
+    with Port(lambda connection: partial(serve, connection)) as port:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port.number))
         yield asked
 
 
@@ -100,9 +95,8 @@ def test_what_is_found(monkeypatch):
 
 
 def test_no_server_is_started(monkeypatch, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+    nobody = Port.unused()
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.number))
     ran: list[object] = []
     monkeypatch.setattr(subprocess, "run", lambda *words, **options: ran.append(words))
     with pytest.raises(ConnectionLost, match="type `adb start-server`"):
