@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amc_mobile.cli.console import progress_line
+from amc_mobile.cli.inputs import content
 from amc_mobile.cli.judgement import uniform_policy
 from amc_mobile.cli.originals import save_weights
-from amc_mobile.cli.settings import content
 from amc_mobile.errors import ConfigError, RunFolderError
 from amc_mobile.runs import read_json
 

@@ -94,7 +94,7 @@ def _bench_elsewhere(
 ) -> None:
     """Phones work at the same time, devices of this machine one after the other."""
     with locked(pipeline.folder.root), working():
-        session = Session(pipeline.folder, pipeline.config)
+        session = pipeline.session()
         session.traced  # noqa: B018 - read once, before several threads use it
         todo = [name for name, config in configs.items() if again or not _done(session, config, places[name], table)]
 

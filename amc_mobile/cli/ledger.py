@@ -1,7 +1,11 @@
-"""stages.json: which stages of a run are finished, made from which inputs, in how many seconds."""
+"""stages.json: which stages of a run are finished, made from which inputs, in how many seconds.
+
+Beside that, what the files and folders held that the settings name: see inputs.remembered.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +29,19 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._entries = _read(path) if path.exists() else {}
+        self._entries, self._held = _read(path) if path.exists() else ({}, {})
+
+    @property
+    def held(self) -> Mapping[str, str]:
+        """What the files and folders that settings name held when a stage was last begun."""
+        return self._held
+
+    def remember(self, held: Mapping[str, str]) -> None:
+        """Notes what files and folders hold now; of those that are absent, what they held stays known."""
+        if held.items() <= self._held.items():
+            return
+        self._held |= held
+        self._write()
 
     def finished(self, stage: str, inputs: str) -> bool:
         """Whether the stage is done, from exactly these inputs."""
@@ -56,11 +72,15 @@ class Ledger:
 
     def _set(self, stage: str, entry: Entry) -> None:
         self._entries[stage] = entry
-        write_json(self._path, {"schema": _SCHEMA, "stages": self._entries})
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._path, {"schema": _SCHEMA, "stages": self._entries, "held": self._held})
 
 
-def _read(path: Path) -> dict[str, Entry]:
+def _read(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     try:
-        return {name: Entry(**values) for name, values in read_json(path)["stages"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+        found = read_json(path)
+        return {name: Entry(**values) for name, values in found["stages"].items()}, dict(found.get("held", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path} is damaged; delete it to run every stage again") from error

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from amc_mobile import config as configuration
 from amc_mobile.cli.console import note, progress_line, working
+from amc_mobile.cli.inputs import remembered
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
 from amc_mobile.cli.session import Session
-from amc_mobile.cli.settings import differences
+from amc_mobile.cli.settings import differences, flat, override
 from amc_mobile.cli.stage import Stage, fingerprints
 from amc_mobile.cli.stage_list import stages
 from amc_mobile.errors import ConfigError, RunFolderError
@@ -30,7 +31,7 @@ def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:
     """
     folder = RunFolder(config.out)
     if folder.config.is_file():
-        changed = differences(configuration.load(folder.config), config)
+        changed = differences(configuration.load(folder.config), config, known=Ledger(folder.stages).held)
         if changed and not update:
             raise RunFolderError(
                 f"{folder.root} was made with other settings ({'; '.join(changed)}); choose another --out, "
@@ -64,18 +65,24 @@ def _former_stages(folder: RunFolder) -> list[Stage]:
 
 
 class Pipeline:
-    """The stages of one run folder."""
+    """The stages of one run folder. With `force`, this process does as under `profile.force`; the config stays."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, *, force: bool = False) -> None:
         self.folder = folder
         self.config = config
+        self.force = force
         self.stages = stages(config)
-        self._inputs = fingerprints(self.stages, config)
+        self._inputs = fingerprints(self.stages, config, Ledger(folder.stages).held)
 
     def finished(self, name: str) -> bool:
         """Whether the stage is done from the inputs of today."""
         ledger = Ledger(self.folder.stages)
         return ledger.finished(name, self._inputs[name]) and self._stage(name).complete(self.folder)
+
+    def session(self) -> Session:
+        """What the stages share, read from the folder when it is needed."""
+        once = {"profile.force": True} if self.force else {}
+        return Session(self.folder, override(self.config, once))
 
     @property
     def decided(self) -> str:
@@ -109,7 +116,8 @@ class Pipeline:
         with locked(self.folder.root), working():
             self.folder.sweep()
             write_text(self.folder.config, configuration.dump(self.config))
-            session = Session(self.folder, self.config)
+            Ledger(self.folder.stages).remember(remembered(flat(self.config)))
+            session = self.session()
             for stage in self.stages:
                 if names is not None and stage.name not in names:
                     continue

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from amc_mobile.cli import aliases
+from amc_mobile.cli.inputs import NOTHING, identity
 from amc_mobile.config import RunConfig, TransferConfig, Tree
 from amc_mobile.errors import ConfigError
 from amc_mobile.sections.search import default_reward
@@ -23,7 +22,6 @@ _HARMLESS = (  # change no file, or only which trial is cut
     "profile.max_error",
     "prune.point",
 )
-_FILES = ("model.name", "model.weights", "data.name", "data.test", "profile.table")  # these may name a file or folder
 
 
 def override(config: Tree, options: Mapping[str, object]) -> Tree:
@@ -73,17 +71,20 @@ def with_data_folder(config: RunConfig, folder: Path | None) -> RunConfig:
     )
 
 
-def differences(old: Tree, new: Tree, harmless: Sequence[str] = _HARMLESS) -> list[str]:
+def differences(
+    old: Tree, new: Tree, harmless: Sequence[str] = _HARMLESS, known: Mapping[str, str] = NOTHING
+) -> list[str]:
     """Every setting that differs, as "search.episodes 120 -> 200". Files count by content, not by where they lie.
 
-    `harmless` are settings and sections whose changes spoil nothing that was done.
+    `harmless` are settings and sections whose changes spoil nothing that was done; `known` is what files held that are
+    absent.
     """
     before, after = flat(old), flat(new)
     changed = [
         path
         for path in after
         if not {path, path.partition(".")[0]} & set(harmless)
-        and identity(path, before[path]) != identity(path, after[path])
+        and identity(path, before[path], known) != identity(path, after[path], known)
     ]
     return [f"{path} {before[path]} -> {after[path]}" for path in changed]
 
@@ -94,27 +95,6 @@ def flat(config: RunConfig | TransferConfig) -> dict[str, Any]:
     sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
     settings = {key: value for key, value in tree.items() if key not in sections}
     return settings | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
-
-
-def identity(path: str, value: Any) -> Any:
-    """What makes two values of a setting the same thing: the content of a file, else the value."""
-    if path == "budget.also":
-        return [entry | {"table": identity("profile.table", entry["table"])} for entry in value]
-    if path not in _FILES or value is None:
-        return value
-    return content(Path(value)) if Path(value).is_file() else value
-
-
-def content(file: Path) -> str:
-    """The identity of what a file holds."""
-    status = file.stat()
-    return _sha256(file, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _sha256(file: Path, size: int, mtime_ns: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _inside(folder: Path, spec: str) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from amc_mobile.cli.console import note
 from amc_mobile.cli.decisions import search_on, write_front
 from amc_mobile.cli.explaining import winner
+from amc_mobile.cli.inputs import content
 from amc_mobile.cli.refining import is_refined, refine
-from amc_mobile.cli.settings import content
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import TableError
 from amc_mobile.measurements import TableCheck, TimingProtocol

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amc_mobile.cli.settings import flat, identity
+from amc_mobile.cli.inputs import NOTHING, identity
+from amc_mobile.cli.settings import flat
 
 if TYPE_CHECKING:
     from amc_mobile.cli.session import Session
@@ -53,24 +54,27 @@ class Stage:
             path.unlink(missing_ok=True)
 
 
-def fingerprints(stages: Sequence[Stage], config: RunConfig) -> dict[str, str]:
-    """For every stage a digest of all that its outputs follow from: settings, input files, and the stages before it."""
+def fingerprints(stages: Sequence[Stage], config: RunConfig, known: Mapping[str, str] = NOTHING) -> dict[str, str]:
+    """For every stage a digest of all that its outputs follow from: settings, input files, and the stages before it.
+
+    `known` tells what input files held that are not there now: see inputs.identity.
+    """
     found: dict[str, str] = {}
     values = flat(config)
     for stage in stages:
         content = {
             "version": _VERSION,
             "stage": stage.name,
-            "settings": _chosen(values, stage.settings),
+            "settings": _chosen(values, stage.settings, known),
             "after": {name: found[name] for name in stage.after},
         }
         found[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     return found
 
 
-def _chosen(values: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:
+def _chosen(values: Mapping[str, object], settings: Sequence[str], known: Mapping[str, str]) -> dict[str, object]:
     return {
-        path: identity(path, value)
+        path: identity(path, value, known)
         for path, value in values.items()
         if path in settings or path.partition(".")[0] in settings
     }

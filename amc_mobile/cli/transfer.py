@@ -93,10 +93,9 @@ def open_folder(config: TransferConfig, *, update: bool, fresh: bool) -> RunFold
 
 def plan(pipeline: Pipeline, config: TransferConfig) -> Trainings:
     """All trainings of a transfer, none of which is done yet by this. Raises: AmcError for what cannot work."""
-    from amc_mobile.cli.session import Session
     from amc_mobile.models.splits import train_and_test
 
-    session = Session(pipeline.folder, pipeline.config)
+    session = pipeline.session()
     check_opponents(session, config)
     return Trainings(session, config, train_and_test(config.data, config.seed))
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from amc_mobile.cli.console import note, progress_line
 from amc_mobile.cli.contenders import channels_of, module_of, sources
+from amc_mobile.cli.inputs import identity
 from amc_mobile.cli.originals import PARITY
-from amc_mobile.cli.settings import flat, identity
+from amc_mobile.cli.settings import flat
 from amc_mobile.errors import GraphError
 from amc_mobile.report import wording as say
 from amc_mobile.report.transfer import LABELS

@@ -105,7 +105,7 @@ def bench(
     from amc_mobile.cli.summary import show_comparisons
     from amc_mobile.cli.verbs_stage import open_pipeline
 
-    pipeline = open_pipeline(run, {"profile.force": force or None})
+    pipeline = open_pipeline(run, force=force)
     pipeline.require("export")
     changes = {
         "device.threads": threads,

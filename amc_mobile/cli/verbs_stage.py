@@ -131,18 +131,20 @@ def why(run: options.Run, json: options.Json = False) -> None:
     """
     from amc_mobile.cli.console import working
     from amc_mobile.cli.explaining import show_reasons
-    from amc_mobile.cli.session import Session
 
     pipeline = open_pipeline(run)
     pipeline.require("search")
     with working():
-        session = Session(pipeline.folder, pipeline.config)
+        session = pipeline.session()
     show_reasons(session, json)
 
 
-def open_pipeline(run: Path, changes: dict[str, object] | None = None, *, winner: bool = False) -> Pipeline:
+def open_pipeline(
+    run: Path, changes: dict[str, object] | None = None, *, winner: bool = False, force: bool = False
+) -> Pipeline:
     """The stages of a run folder, with some settings replaced; `winner` takes back what `prune.point` says.
 
+    `force` is for this process only: a phone that was hot once is not measured hot ever after.
     Raises: RunFolderError if it is none.
     """
     from amc_mobile import config as configuration
@@ -159,4 +161,4 @@ def open_pipeline(run: Path, changes: dict[str, object] | None = None, *, winner
     if winner:
         config = config.model_copy(update={"prune": config.prune.model_copy(update={"point": None})})
     check_trainable(config)
-    return Pipeline(folder, config)
+    return Pipeline(folder, config, force=force)

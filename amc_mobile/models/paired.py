@@ -50,10 +50,14 @@ def accuracy_interval(right: Right) -> tuple[float, float]:
 def difference_interval(one: Right, other: Right) -> tuple[float, float]:
     """The 95 % interval of accuracy(one) - accuracy(other), both trained from the same seeds and asked the same images.
 
-    Images that both find equally hard, and seeds that are lucky for both, say nothing about the difference.
+    Images that both find equally hard, and seeds that are lucky for both, say nothing about the difference. Over images
+    it is Wald's, after half an image was added to each of the four outcomes, which keeps it honest where few answers
+    differ (Agresti and Min 2005, for matched pairs).
     """
     gains = one.mean(axis=0) - other.mean(axis=0)
-    mean, variance = float(gains.mean()), float(gains.var()) / len(gains)
+    images = len(gains) + 2.0
+    mean = float(gains.sum()) / images
+    variance = max(0.0, (float(np.square(gains).sum()) + 1.0) / images - mean**2) / images
     half = _half(variance, len(gains), _of_seeds(one.mean(axis=1) - other.mean(axis=1)), len(one))
     return mean - half, mean + half
 
@@ -61,17 +65,10 @@ def difference_interval(one: Right, other: Right) -> tuple[float, float]:
 def change_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
     """The 95 % interval of accuracy(after) - accuracy(before), of two networks that answered the same images, (N,).
 
-    Wald's, after half an image was added to each of the four outcomes, which keeps it honest where few answers changed
-    (Agresti and Min 2005, for matched pairs).
-
     >>> [round(end, 4) for end in change_interval(np.arange(100) < 90, np.arange(100) < 87)]
-    [-0.0701, 0.0112]
+    [-0.0674, 0.0086]
     """
-    gained, lost = (float(np.count_nonzero(changed)) + 0.5 for changed in (after & ~before, before & ~after))
-    images = len(before) + 2.0
-    mean = (gained - lost) / images
-    half = _Z * math.sqrt(max(0.0, (gained + lost) / images - mean**2) / images)
-    return mean - half, mean + half
+    return difference_interval(after[None], before[None])
 
 
 def _of_seeds(values: NDArray[np.float64]) -> float:

@@ -27,6 +27,7 @@ def td3(problem: Problem) -> None:
 def _learn(problem: Problem, algorithm: str) -> None:
     try:
         import stable_baselines3
+        from stable_baselines3.common.logger import Logger
         from stable_baselines3.common.noise import NormalActionNoise
     except ImportError as error:
         raise ConfigError(
@@ -56,6 +57,7 @@ def _learn(problem: Problem, algorithm: str) -> None:
         seed=problem.seed,
         device="cpu",
     )
+    model.set_logger(Logger(folder=None, output_formats=[]))  # its own leaves a folder in the temporary directory
     model.learn(config.episodes * steps)
     final = True
     state, _ = env.reset()

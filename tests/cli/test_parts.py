@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_mobile.cli.console import PlainProgress
+from amc_mobile.cli.inputs import held, identity, listing, remembered
 from amc_mobile.cli.ledger import Ledger
 from amc_mobile.cli.lock import locked
-from amc_mobile.cli.settings import differences, flat, identity, override, with_data_folder
+from amc_mobile.cli.settings import differences, flat, override, with_data_folder
 from amc_mobile.cli.stage import fingerprints
 from amc_mobile.cli.stage_list import stages
 from amc_mobile.config import RunConfig
@@ -88,6 +89,48 @@ def test_a_file_is_the_same_wherever_it_lies_and_another_once_it_changes(tmp_pat
     assert identity("model.weights", str(first)) != before
 
 
+def test_a_folder_of_images_is_the_same_wherever_it_lies_and_another_once_a_picture_comes(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place / "cats").mkdir(parents=True)
+        (tmp_path / place / "cats" / "1.png").write_bytes(b"picture")
+    configs = [override(RunConfig(), {"data.name": f"imagefolder:{tmp_path / place}"}) for place in ("a", "b")]
+    assert differences(*configs) == []
+    (tmp_path / "b" / "cats" / "2.png").write_bytes(b"picture")
+    listing.cache_clear()  # it is read once by every command
+    assert [change.split()[0] for change in differences(*configs)] == ["data.name"]
+
+
+def test_a_users_own_network_is_its_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    source = tmp_path / "own" / "net.py"
+    source.write_text("raise RuntimeError('nothing is imported')")
+    first = held("own.net:build")
+    assert first is not None and first == held("own.net:build") != held("own.net:other")
+    source.write_text("def build(): ...")
+    assert held("own.net:build") not in (first, None)
+    assert held("own.missing:build") is held("nowhere.net:build") is held("sys:exit") is None
+
+
+def test_what_is_absent_is_what_it_was(tmp_path, monkeypatch):
+    """A run that was given relative paths is opened from another folder, where they lead nowhere."""
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "table.json").write_bytes(b"{}")
+    also = [{"table": Path("table.json"), "latency": 0.5}]
+    given = {"model.weights": Path("net.pt"), "data.name": "imagefolder:pictures", "budget.also": also}
+    config = override(RunConfig(), given)
+    monkeypatch.chdir(tmp_path)
+    known = remembered(flat(config))
+    at_home = fingerprints(stages(config), config, known)
+    monkeypatch.chdir("/")
+    assert fingerprints(stages(config), config, known) == at_home != fingerprints(stages(config), config)
+    elsewhere = override(RunConfig(), {**given, "model.weights": tmp_path / "net.pt"})
+    assert differences(config, elsewhere, known=known) == []
+    (tmp_path / "net.pt").write_bytes(b"other weights")
+    assert [change.split()[0] for change in differences(config, elsewhere, known=known)] == ["model.weights"]
+
+
 STAGES = [stage.name for stage in stages(RunConfig())]
 
 
@@ -146,7 +189,8 @@ def test_every_setting_belongs_to_a_stage_or_to_none_for_a_reason():
 def test_the_book_on_disk_is_the_book(tmp_path_factory, events):
     path = tmp_path_factory.mktemp("book") / "stages.json"
     ledger, last = Ledger(path), {}
-    for stage, inputs, finished in events:
+    for number, (stage, inputs, finished) in enumerate(events):
+        ledger.remember({"net.pt": str(number)} if finished else {})
         ledger.begin(stage, inputs)
         (ledger.finish if finished else ledger.pause)(stage, inputs, 1.0)
         last[stage] = (inputs, finished)
@@ -154,6 +198,8 @@ def test_the_book_on_disk_is_the_book(tmp_path_factory, events):
     assert all(read.finished(stage, inputs) == finished for stage, (inputs, finished) in last.items())
     assert all(not read.finished(stage, "c") for stage in last)
     assert read.seconds() == ledger.seconds()
+    last_number = [str(number) for number, event in enumerate(events) if event[2]][-1:]
+    assert list(read.held.values()) == list(ledger.held.values()) == last_number
 
 
 def test_a_damaged_book_says_what_to_do(tmp_path):

@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amc_mobile import config as configuration
 from amc_mobile.cli import session
+from amc_mobile.cli.open_device import open_device
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import DeviceError
 from amc_mobile.runs import RunFolder, read_json
@@ -120,6 +122,17 @@ def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, r
     facts = amc("report", run_folder, "--json").json()
     assert facts["accuracy_after"] is not None
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]
+
+
+def test_a_forced_benchmark_forces_no_later_one(amc, run_folder, tmp_path, tiny, monkeypatch):
+    config = run_folder / "config.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace("force = true", "force = false"), encoding="utf-8")
+    forced: list[bool] = []
+    monkeypatch.setattr(session, "open_device", lambda device, *, force: forced.append(force) or open_device(device))
+    assert amc("bench", run_folder, "--again", "--force").code == 0
+    assert amc("bench", run_folder, "--again").code == 0
+    assert forced == [True, False]
+    assert not configuration.load(config).profile.force
 
 
 def test_a_report_does_not_credit_a_network_with_the_accuracy_of_an_earlier_one(amc, run_folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_another_seed_is_another_search_for_those_who_play_with_chance(
     for seed in (0, 1):
         run(six_groups(), tmp_path / str(seed), settings(agent, protocol), seed=seed)
     assert (lines(tmp_path / "0") != lines(tmp_path / "1")) == (agent in RANDOM)
+
+
+@every_agent
+def test_an_agent_leaves_nothing_but_its_run(agent: AgentName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run(six_groups(), tmp_path / "run", settings(agent))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @both_protocols
