@@ -55,7 +55,7 @@ def test_another_seed_is_another_search_for_those_who_play_with_chance(
 def test_an_agent_leaves_nothing_but_its_run(agent: AgentName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run(six_groups(), tmp_path / "run", settings(agent))
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("torch")] == ["run"]  # torch's caches
 
 
 @both_protocols
