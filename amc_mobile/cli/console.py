@@ -53,20 +53,25 @@ def progress_line(stage: str) -> Iterator[Progress]:
 
 
 class PlainProgress:
-    """Progress as lines of text, at most one every few seconds. The clock is injected."""
+    """Progress as lines of text, at most one every few seconds. The clock is injected.
+
+    Steps that are fewer than before are those of another part of the stage, which has a pace of its own.
+    """
 
     def __init__(self, stage: str, write: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._stage = stage
         self._write = write
         self._clock = clock
         self._first: tuple[float, int] | None = None  # when, and how much was done already (a resumed stage)
+        self._done = 0
         self._written = clock()
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Takes note of `done` of `total` steps; writes a line if the last one is old enough."""
         now = self._clock()
-        if self._first is None:
+        if self._first is None or done < self._done:
             self._first = (now, done)
+        self._done = done
         if now - self._written < _EVERY_S:
             return
         self._written = now
@@ -94,6 +99,8 @@ def _live_line(stage: str) -> Iterator[Progress]:
         task = bar.add_task("", total=None, stage=stage)
 
         def progress(done: int, total: int, what: str) -> None:
+            if done < bar.tasks[0].completed:  # another part of the stage, with a pace of its own
+                bar.reset(task)
             bar.update(task, completed=done, total=total, description=what)
 
         yield progress

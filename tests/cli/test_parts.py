@@ -53,6 +53,19 @@ def test_the_estimate_of_a_resumed_stage_counts_only_what_is_done_now():
     assert "about 90 s left" in lines[0]
 
 
+def test_every_part_of_a_stage_is_estimated_by_its_own_pace():
+    clock, lines = Clock(), []
+    progress = PlainProgress("settle", lines.append, clock)
+    for done in range(3):  # slow ones
+        progress(done, 3, "round")
+        clock.now += 100.0
+    for done in range(41):
+        progress(done, 40, "policy")
+        clock.now += 1.0
+    assert lines[-1].split()[:4] == ["settle", "40/40,", "about", "0.0"]
+    assert "about 35 s left" in next(line for line in lines if line.split()[1].startswith("5/40"))
+
+
 def test_options_replace_settings_and_one_budget_replaces_the_other():
     config = override(RunConfig(), {"budget.macs": 0.3, "search.episodes": 7, "seed": None, "out": Path("here")})
     assert config.budget == BudgetConfig(macs=0.3)
