@@ -71,6 +71,9 @@ def budget_sentence(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
 
 def _standing_words(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
     room = say.percent(abs(budget.excess)) if budget.excess is not None else "–"
+    spread = ""
+    if budget.measured is not None and speed is not None and abs(budget.excess or 0.0) <= speed.round_spread:
+        spread = f" (within the ±{say.percent(speed.round_spread)} between rounds)"
     match budget.standing:
         case "emulated":
             return "Not proven, because the device is emulated"
@@ -80,10 +83,8 @@ def _standing_words(budget: BudgetFacts, speed: SpeedFacts | None) -> str:
             verb = "holds" if budget.excess <= 0 else "is exceeded"
             return f"By the table it {verb}, not measured yet"
         case "held":
-            return f"Held, with {room} to spare"
+            return f"Held, with {room} to spare{spread}"
         case "exceeded":
-            noise = budget.measured is not None and speed is not None and (budget.excess or 0) <= speed.round_spread
-            spread = f" (within the ±{say.percent(speed.round_spread)} between rounds)" if noise and speed else ""
             return f"Exceeded by {room}{spread}"
 
 
