@@ -32,12 +32,14 @@ _PROPERTIES = (
     "ro.product.cpu.abilist",
     "ro.kernel.qemu",
     "ro.boot.qemu",
+    "ro.serialno",
 )
 _IDENTITY = "\n".join(
     [
         *(f"echo '@ {name}'; getprop {name} 2>/dev/null" for name in _PROPERTIES),
         "echo '@ machine'; uname -m",
         "echo '@ kernel'; uname -sr",
+        "echo '@ boot'; cat /proc/sys/kernel/random/boot_id 2>/dev/null",
         f"echo '@ online'; cat {_CPU}/online 2>/dev/null",
         f"for core in {_CPU}/cpu[0-9]*; do",
         "  echo '@ core'; echo $core",
@@ -111,6 +113,7 @@ class Phone:
     zones: tuple[tuple[str, str], ...]  # thermal zones of the processor: place and type
     folder: str  # where its shell may write and execute
     emulator: bool = False
+    unit: str = ""  # the same for one and the same phone only, however it is reached; changes when it starts again
 
     @property
     def name(self) -> str:
@@ -189,7 +192,14 @@ def identify(shell: Shell) -> Phone:
         zones=_zones(lines.get("zones", [])),
         folder=folders[0],
         emulator="1" in (said.get("ro.kernel.qemu"), said.get("ro.boot.qemu")),
+        unit=_unit(said),
     )
+
+
+def _unit(said: Mapping[str, str]) -> str:
+    """Serial number and the kernel's start: emulators share the first, containers of one computer the second."""
+    serial = said.get("ro.serialno", "")
+    return f"{serial} {said.get('boot', '')}".strip() if serial else ""
 
 
 def feel(shell: Shell) -> State:

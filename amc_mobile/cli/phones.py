@@ -115,16 +115,24 @@ def ready_names() -> list[str]:
     """Every phone that could be measured now: those of devices.toml that answer and those attached, each once."""
     from amc_mobile.cli.many import each
 
-    named = {phone.name: phone for phone in named_ones()}
-    asked, _ = each(list(named), lambda name, _progress: listed(named[name]), quiet=True)
-    ready = [name for name in named if asked[name].state == "ready"]
-    for name in named:
-        if name not in ready:
+    candidates: dict[str, Named | Found] = {phone.name: phone for phone in named_ones()}
+    taken = {phone.address.serial for phone in candidates.values()}
+    for phone in attached()[0]:
+        if phone.state == "ready" and phone.address.serial not in taken:
+            candidates.setdefault(phone.address.serial, phone)
+    asked, _ = each(list(candidates), lambda name, _progress: listed(candidates[name]), quiet=True)
+    ready: list[str] = []
+    units: dict[str, str] = {}
+    for name in candidates:
+        if asked[name].state != "ready":
             note(f"{name} is left out: {asked[name].remedy}")
-    taken = {phone.address.serial for phone in named.values()}
-    phones, _ = attached()
-    serials = dict.fromkeys(phone.address.serial for phone in phones if phone.state == "ready")
-    return [*ready, *(serial for serial in serials if serial not in taken)]
+        elif asked[name].unit in units:
+            note(f"{name} is left out: it is the phone {units[asked[name].unit]}, reached in another way")
+        else:
+            ready.append(name)
+            if asked[name].unit:
+                units[asked[name].unit] = name
+    return ready
 
 
 def _bundles(alias: Alias | None) -> Callable[[Sequence[str]], Bundle]:
@@ -170,6 +178,7 @@ class Listed:
     os: str
     state: str
     remedy: str
+    unit: str = ""  # tells whether two of them are one phone, reached in two ways; empty if that is not known
 
 
 def listed(named_or_found: Named | Found) -> Listed:
@@ -188,4 +197,4 @@ def listed(named_or_found: Named | Found) -> Listed:
             adb.close()
     except AmcError as error:
         return Listed(name, "", "", "", "unreachable", printable(str(error), 300))
-    return Listed(name, phone.name, phone.soc, phone.os, "ready", "")
+    return Listed(name, phone.name, phone.soc, phone.os, "ready", "", phone.unit)

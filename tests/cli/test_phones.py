@@ -21,6 +21,7 @@ from android_bench.adb import Address
 from android_bench.discover import Found
 from tests.fakes.adbd import FakeAdbd, pixel
 from tests.fakes.fake_runner import fake_bundle, script
+from tests.fakes.listening import Port
 
 
 @pytest.fixture
@@ -105,7 +106,19 @@ def test_part_of_a_models_name_finds_the_one_phone_that_has_it(monkeypatch):
     assert phones.look_up("") is phones.look_up(" ") is None
     assert phones.look_up("R58M").address == Address("server", "R58M")
     assert phones.look_up("iphone") is None
-    assert phones.ready_names() == ["8A1X", "R58M"]
+
+
+def test_all_are_the_phones_that_answer_each_once(here, daemon, second, monkeypatch, capsys):
+    """One is plugged in and connected to over the air as well; one does not answer."""
+    places = [daemon.address, second.address, f"localhost:{daemon.port}", Port.unused().address]
+    found = [Found(Address("tcp", place), "Pixel_8", "ready", "") for place in places]
+    monkeypatch.setattr(phones, "attached", lambda: (found, {}))
+    assert phones.ready_names() == places[:2]
+    told = capsys.readouterr().err
+    assert f"{places[2]} is left out: it is the phone {places[0]}, reached in another way" in told
+    assert f"{places[3]} is left out: nothing answers" in told
+    named(here, mine=daemon.address)
+    assert phones.ready_names() == ["mine", places[1]]
 
 
 def test_two_phones_of_one_name_must_be_told_apart(monkeypatch):

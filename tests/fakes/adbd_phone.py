@@ -16,6 +16,7 @@ Everything is served from plain files, so that a test can change it while the da
 from __future__ import annotations
 
 import platform
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -179,6 +180,7 @@ def pixel(**changed: object) -> Phone:
             "ro.build.fingerprint": "google/shiba/shiba:14/UQ1A.240205.002/11224170:user/release-keys",
             "ro.product.cpu.abilist": "arm64-v8a",
             "ro.product.cpu.abi": "arm64-v8a",
+            "ro.serialno": secrets.token_hex(7).upper(),
         },
         "cores": (
             *4 * (Core(capacity=150, most_khz=1_704_000, part="0xd46"),),
