@@ -25,5 +25,5 @@ def demo_config() -> RunConfig:
         budget=BudgetConfig(latency=0.5),
         search=SearchConfig(episodes=150, round_to=8),
         finetune=FinetuneConfig(epochs=6),
-        bench=BenchConfig(rounds=9, min_time_s=0.3),
+        bench=BenchConfig(min_time_s=0.05),
     )

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from amc_mobile.cost.table import LatencyTable
     from amc_mobile.device.protocol import Progress
 
-_ROUNDS = 7  # in which the chosen network and the original are timed
+_ROUNDS = 31  # in which the chosen network and the original are timed; many short ones, as in [bench]
+_SHORTER = 5, 10  # than in a round of the table: fewer runs, less time
 _NEIGHBOURS = 3  # networks near the chosen one that are timed with it
 _ATTEMPTS = 50  # to draw them; a small network may have fewer
 _CHANGED = 0.3  # of a neighbour's groups
@@ -108,8 +109,13 @@ def _check(session: Session, progress: Progress) -> TableCheck:
     table, network, settings = _table(session), session.traced.network, session.config.profile
     policy = winner(session.folder, session.config)
     variants = Variants(session.traced, session.device.info())
+    fewer, less = _SHORTER
     protocol = TimingProtocol(
-        _ROUNDS, settings.warmups, settings.runs, settings.min_time_s / 2, seed=session.config.seed
+        _ROUNDS,
+        min(settings.warmups, 5),
+        max(settings.runs // fewer, 5),
+        settings.min_time_s / less,
+        seed=session.config.seed,
     )
     price_us = table.latency_us(network, policy.kept)
     found = compare(

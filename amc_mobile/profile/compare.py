@@ -32,7 +32,8 @@ def compare(
     """How much faster the pruned network is, and whether the table foresaw it.
 
     The speedup is the median of the rounds' ratios: the networks of a round are timed next to each other, so that a
-    device that slows down slows all of them. The interval is a bootstrap over the rounds.
+    device that slows down slows all of them. The interval is a bootstrap over the rounds. Latencies are on the
+    original's clock: its median, divided by the speedups.
 
     `predicted_us` is the table's word for the pruned network, `reference_us` the original's time when the table was
     measured. A shared or warm device is some percent faster or slower another day, all networks alike: the original,
@@ -81,8 +82,9 @@ def _compared(
 ) -> Comparison:
     before, after = measured["original"], measured["pruned"]
     int8, original_int8 = measured.get("int8"), measured.get("original_int8")
-    before_us, after_us = before.median_us(), after.median_us()
+    before_us = before.median_us()
     speedup, interval = speedup_of(before, after, seed)
+    after_us = before_us / speedup
     speedup_int8, interval_int8 = (None, None) if int8 is None else speedup_of(before, int8, seed)
     alone, interval_alone = (None, None) if original_int8 is None else speedup_of(before, original_int8, seed)
     drift = None if reference_us is None else before_us / reference_us
@@ -99,11 +101,11 @@ def _compared(
         prediction_error=None if predicted is None else predicted / after_us - 1.0,
         drift=drift,
         int8=int8,
-        latency_int8_us=None if int8 is None else int8.median_us(),
+        latency_int8_us=None if speedup_int8 is None else before_us / speedup_int8,
         speedup_int8=speedup_int8,
         speedup_int8_ci=interval_int8,
         original_int8=original_int8,
-        latency_original_int8_us=None if original_int8 is None else original_int8.median_us(),
+        latency_original_int8_us=None if alone is None else before_us / alone,
         speedup_original_int8=alone,
         speedup_original_int8_ci=interval_alone,
     )
