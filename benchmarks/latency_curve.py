@@ -72,7 +72,7 @@ def settings(network: str, share: float, table: Path | None, arguments: argparse
     return override(with_data_folder(config, arguments.data.resolve()), changes)
 
 
-def judged(network: str, share: float, session: Session) -> Point:
+def judged(network: str, share: float, session: Session, note: str) -> Point:
     """What came of a finished run, written down beside it when it is judged first."""
     folder = session.folder
     path = folder.root.parent / f"{folder.root.name}.point.json"
@@ -104,6 +104,7 @@ def judged(network: str, share: float, session: Session) -> Point:
         len(ours),
         machine(),
         provenance()["commit"],
+        note,
     )
     write_json(path, point)
     return point
@@ -142,7 +143,7 @@ def main() -> None:
             table = table or folder.table
             if arguments.only_search:
                 continue
-            points.append(judged(network, share, Session(folder, config)))
+            points.append(judged(network, share, Session(folder, config), arguments.note))
             found = {
                 **provenance(),
                 "points": [asdict(each) for each in beside(points, arguments.raw, "points", Point, _question)],
@@ -162,6 +163,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--table", action="append", default=[], metavar="NETWORK=FILE", help="a latency table of this machine"
     )
+    parser.add_argument("--note", default="", help="what is to be known of the points judged now")
     parser.add_argument("--only-search", action="store_true", help="time and judge nothing")
     parser.add_argument("--work", type=Path, default=Path("runs/latency_curve"))
     parser.add_argument("--raw", type=Path, default=HERE / "raw" / "latency_curve.json")

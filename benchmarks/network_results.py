@@ -24,6 +24,7 @@ def network_results(raw: Mapping[str, Any]) -> str:
         "rules": rules,
         "protocols": protocols,
         "latency_curve": latency_curve,
+        "latency_curve_refined": lambda found: latency_curve(found, ", searches refined"),
         "accuracy_against_clock": against_clock,
         "int8_accuracy": int8_accuracy,
         "search_cost": search_cost,
@@ -100,7 +101,7 @@ def protocols(raw: Mapping[str, Any]) -> str:
     )
 
 
-def latency_curve(raw: Mapping[str, Any]) -> str:
+def latency_curve(raw: Mapping[str, Any], how: str = "") -> str:
     """Accuracy under latency budgets, and the clock's word on them."""
     head = (
         *("network", "budget", "top-1", "uniform", "AMC ahead (95 %)", "MACs"),
@@ -124,7 +125,7 @@ def latency_curve(raw: Mapping[str, Any]) -> str:
         for each in sorted(raw["points"], key=lambda each: (each["network"], -each["share"]))
     ]
     return (
-        section("Accuracy under a latency budget, no fine-tuning, ImageNet images", raw["command"], [head, *rows])
+        section(f"Accuracy under a latency budget, no fine-tuning, ImageNet images{how}", raw["command"], [head, *rows])
         + f"\n{_made(raw)} One ONNX Runtime thread, fp32; {raw['points'][0]['test_images']} test images. "
         "Intervals of a difference are of the same images. Times were measured on: "
         f"{'; '.join(dict.fromkeys(each['machine'] for each in raw['points']))}; the seconds of a search are wall time "
