@@ -1,11 +1,12 @@
 """What the files and folders that settings name hold: finished work counts as long as that is the same.
 
-A file is known by its content, a folder of images by the names and sizes of its files, a network's `package.module:
-function` by the module's source (not by what that imports).
+A file is known by its content, a folder of images by the names and sizes of its files, a network's
+`package.module:function` by the module's source (not by what that imports).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -67,19 +68,24 @@ def _sha256(file: Path, size: int, mtime_ns: int) -> str:
 def listing(folder: Path) -> str:
     """A digest of the relative names and the sizes of all files in a folder and in those inside it."""
     digest = hashlib.sha256()
-    for line in sorted(_files(folder, "")):
+    for line in sorted(_files(folder)):
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(folder: Path | str, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = f"{prefix}/{entry.name}"
-            if entry.is_dir():
-                yield from _files(entry.path, name)
-            elif entry.is_file():
-                yield f"{name}\0{entry.stat().st_size}\n"
+def _files(folder: Path) -> Iterator[str]:
+    """One line for each file that can be seen; a folder that links lead back to is gone through once."""
+    gone_through: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in gone_through:
+            folders.clear()
+            continue
+        gone_through.add(real)
+        folders.sort()
+        inside = os.path.relpath(place, folder)
+        for name in names:
+            with contextlib.suppress(OSError):  # a link to nowhere; who reads the images will say so
+                yield f"{inside}/{name}\0{Path(place, name).stat().st_size}\n"
 
 
 def _source(module: str) -> Path | None:

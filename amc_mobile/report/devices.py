@@ -168,10 +168,16 @@ def _network(
     speedup_ci: tuple[float, float] | None = None,
 ) -> NetworkSpeed:
     medians, emulated = measured.round_medians_us(), comparison.device.emulated
-    latency_us = comparison.latency_before_us / (speedup or 1.0)
+    latencies_us = {
+        "original": comparison.latency_before_us,
+        "pruned": comparison.latency_after_us,
+        "original_int8": comparison.latency_original_int8_us,
+        "int8": comparison.latency_int8_us,
+    }
+    latency_us = latencies_us[label]
     return NetworkSpeed(
         label=label,
-        latency_us=latency_us,
+        latency_us=measured.median_us() if latency_us is None else latency_us,
         latency_ci=median_interval(medians, np.random.default_rng(0)),
         speedup=None if emulated else speedup,
         speedup_ci=None if emulated else speedup_ci,

@@ -113,6 +113,16 @@ def test_a_folder_of_images_is_the_same_wherever_it_lies_and_another_once_a_pict
     assert [change.split()[0] for change in differences(*configs)] == ["data.name"]
 
 
+def test_a_folder_whose_links_lead_back_or_nowhere_has_an_identity(tmp_path):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "1.png").write_bytes(b"picture")
+    plain = held(f"imagefolder:{tmp_path}")
+    (tmp_path / "cats" / "back").symlink_to(tmp_path)
+    (tmp_path / "cats" / "nowhere.png").symlink_to(tmp_path / "missing")
+    listing.cache_clear()
+    assert held(f"imagefolder:{tmp_path}") == plain is not None
+
+
 def test_a_users_own_network_is_its_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").mkdir()
