@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from amc_mobile.device.rounds import in_rounds
+from amc_mobile.device.rounds import in_rounds, profiled
 from amc_mobile.measurements import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 
 _CRASHES = 2  # a model that took the runtime down so often is to blame
@@ -52,7 +52,7 @@ class Schedule:
         self._crashes: Counter[int] = Counter()
         for job in in_rounds(self.jobs, self.protocol, None):
             self._visits.append(Visit(job, seen[job], "time"))
-            if self.jobs[job].profile:
+            if profiled(self.jobs[job], seen[job], self.protocol):
                 self._visits.append(Visit(job, seen[job], "profile"))
             elif job in self.counted and not seen[job]:
                 self._visits.append(Visit(job, 0, "count"))
@@ -98,19 +98,17 @@ class Schedule:
 
     def _measurement(self, job: int, conditions: Conditions) -> Measurement:
         timed = [self.readings[Visit(job, number, "time")] for number in range(self.protocol.rounds)]
-        profiled = [self.readings[Visit(job, number, "profile")] for number in self._profiled(job)]
+        rounds = [number for number in range(self.protocol.rounds) if profiled(self.jobs[job], number, self.protocol)]
+        nodes = [self.readings[Visit(job, number, "profile")].nodes for number in rounds]
         return Measurement(
             self.jobs[job].label,
             values_us=tuple(reading.values_us for reading in timed),
             warmups_us=tuple(reading.warmups_us for reading in timed),
-            nodes=_joined([reading.nodes for reading in profiled]),
+            nodes=_joined(nodes),
             conditions=conditions,
             starts=tuple(reading.start for reading in timed if reading.start is not None),
             states=tuple(reading.state for reading in timed if reading.state is not None),
         )
-
-    def _profiled(self, job: int) -> range:
-        return range(self.protocol.rounds if self.jobs[job].profile else 0)
 
 
 def _joined(rounds: Sequence[Sequence[NodeTime]]) -> tuple[NodeTime, ...]:

@@ -11,13 +11,13 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 
 from amc_mobile.device.node_times import Node, node_times, original_outputs, parse_profile
-from amc_mobile.device.rounds import most_time_s
+from amc_mobile.device.rounds import Amount, profile_runs, timed_runs
 from amc_mobile.errors import DeviceError
 from amc_mobile.measurements import NodeTime, Start, TimingJob
 from android_bench import sampling
 from android_bench.adb import ConnectionLost, Refused, printable
 from android_bench.runner.events import Begun, Event, Timed
-from android_bench.runner.manifest import Manifest, Model, Step
+from android_bench.runner.manifest import Kind, Manifest, Model, Step
 from android_bench.running import Outcome, RunnerOnPhone
 from android_bench.schedule import Reading, Schedule, Visit
 
@@ -66,7 +66,7 @@ class Timing:
             if isinstance(event, Begun):
                 told(self._schedule.jobs[visits[event.step].job].label)
 
-        each_s = self._memory.step_s + 4 * self._schedule.protocol.min_time_s
+        each_s = self._memory.step_s + 8 * self._schedule.protocol.min_time_s
         silent_s = max(self._memory.start_s, each_s)
         return self._runner.start(manifest, silent_s + each_s * len(visits), silent_s, heard)
 
@@ -102,16 +102,8 @@ class Timing:
             return Step(model, "profile", warmups=0, runs=1)
         if visit.kind == "profile":
             first = _key(self._schedule.jobs[visit.job]) not in self._memory.nodes
-            return Step(model, "profile", protocol.profile_warmups, protocol.profile_runs, optimised=first)
-        return Step(
-            model,
-            "time",
-            protocol.warmups,
-            protocol.runs,
-            min_time_s=protocol.min_time_s,
-            most_time_s=most_time_s(protocol),
-            cold=protocol.cold,
-        )
+            return _step(model, "profile", protocol.profile_warmups, profile_runs(protocol), optimised=first)
+        return _step(model, "time", protocol.warmups, timed_runs(protocol), cold=protocol.cold)
 
     def _record(self, visit: Visit, timed: Timed, others: float | None) -> None:
         state = sampling.conditions(timed.samples, self._memory.governor, others)
@@ -140,6 +132,20 @@ class Timing:
         text = self._runner.pull(timed.profile).decode("utf-8", "replace")
         medians = parse_profile(text, self._schedule.protocol.profile_warmups)
         return node_times(medians, self._memory.nodes.get(key, {}))
+
+
+def _step(model: int, kind: Kind, warmups: int, amount: Amount, *, cold: bool = False, optimised: bool = False) -> Step:
+    return Step(
+        model,
+        kind,
+        warmups,
+        amount.runs,
+        min_time_s=amount.min_time_s,
+        most_time_s=amount.most_time_s,
+        fewest_runs=amount.fewest,
+        cold=cold,
+        optimised=optimised,
+    )
 
 
 def uncounted(jobs: Sequence[TimingJob], memory: Memory) -> frozenset[int]:

@@ -155,7 +155,8 @@ def evidence_of(network: NetworkGraph, logs: Sequence[Log]) -> dict[str, Any]:
 
 def _chunk(network: NetworkGraph, logs: Sequence[Log]) -> Chunk:
     samples = tuple(
-        Sample(LABELS[log.network], (log.end_to_end_us - log.softmax_us,), (), _rows(network, log)) for log in logs
+        Sample(LABELS[log.network], ((log.end_to_end_us - log.softmax_us,),), ((),), _rows(network, log))
+        for log in logs
     )
     return Chunk(logs[0].run - 1, 0, Conditions(time_utc=""), samples)
 

@@ -21,7 +21,7 @@ def demo_config() -> RunConfig:
         model=ModelConfig(name="digits"),
         data=DataConfig(name="digits", search_images=300, calibration_images=200, test_images=500),
         # A noisy machine shall not end the demo: the report says how far the table is off.
-        profile=ProfileConfig(rounds=3, min_time_s=0.3, force=True),
+        profile=ProfileConfig(min_time_s=0.05, force=True),
         budget=BudgetConfig(latency=0.5),
         search=SearchConfig(episodes=150, round_to=8),
         finetune=FinetuneConfig(epochs=6),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
     from amc_mobile.sections.profile import ProfileConfig
 
-_AROUND_S = 0.35  # of a measurement: opening the session, warm-ups, the profiler's runs
+_AROUND_S = 0.05  # of a turn: opening the session, warm-ups
+_PROFILE_S = 0.25  # of a measurement: the profiler's runs
 
 
 def show_forecast(config: RunConfig, as_json: bool, names: Sequence[str] | None = None) -> None:
@@ -80,5 +81,5 @@ def campaign_size(profile: ProfileConfig) -> dict[str, float]:
     """
     labels = [SENTINEL, "smallest", *map(str, range(profile.carriers))]
     networks, measurements = len(labels), Plan(dict.fromkeys(labels, Policy(())), profile.rounds, 0).steps()
-    minutes = measurements * (profile.min_time_s + _AROUND_S) / 60
+    minutes = measurements * (profile.turns * (profile.min_time_s + _AROUND_S) + _PROFILE_S) / 60
     return {"networks": networks, "rounds": profile.rounds, "measurements": measurements, "minutes": round(minutes, 1)}

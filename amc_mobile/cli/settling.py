@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amc_mobile.cli.benching import protocol_of
 from amc_mobile.cli.console import note
 from amc_mobile.cli.decisions import search_on, write_front
 from amc_mobile.cli.explaining import winner
@@ -20,7 +21,7 @@ from amc_mobile.cli.inputs import content
 from amc_mobile.cli.refining import is_refined, refine
 from amc_mobile.cost.widths import width_grid
 from amc_mobile.errors import TableError
-from amc_mobile.measurements import TableCheck, TimingProtocol
+from amc_mobile.measurements import TableCheck
 from amc_mobile.runs import RunFolder, read_json, read_trials, write_bytes, write_json
 from amc_mobile.types import Policy
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from amc_mobile.cost.table import LatencyTable
     from amc_mobile.device.protocol import Progress
 
-_ROUNDS = 31  # in which the chosen network and the original are timed; many short ones, as in [bench]
-_SHORTER = 5, 10  # than in a round of the table: fewer runs, less time
 _NEIGHBOURS = 3  # networks near the chosen one that are timed with it
 _ATTEMPTS = 50  # to draw them; a small network may have fewer
 _CHANGED = 0.3  # of a neighbour's groups
@@ -73,13 +72,8 @@ def repair_checkpoint(root: Path) -> Path:
 
 
 def _good_enough(checks: list[TableCheck], tolerance: float, repairs: int) -> bool:
-    """Whether nothing is to be repaired: the table is right, was repaired often, or cannot be judged on this clock."""
-    last = checks[-1]
-    if last.other_clock:
-        off = f"the clock is {last.drift - 1:+.0%} off the table's"
-        note(f"    settle  {off}: the table is left as it is; see `amc doctor`")
-        return True
-    return abs(last.error) <= tolerance or len(checks) > repairs
+    """Whether nothing is to be repaired: the table is right, or was repaired often."""
+    return abs(checks[-1].error) <= tolerance or len(checks) > repairs
 
 
 def _why_not(session: Session) -> str | None:
@@ -106,23 +100,15 @@ def _check(session: Session, progress: Progress) -> TableCheck:
     from amc_mobile.profile.predict import original_us
     from amc_mobile.profile.variants import Variants
 
-    table, network, settings = _table(session), session.traced.network, session.config.profile
+    table, network = _table(session), session.traced.network
     policy = winner(session.folder, session.config)
     variants = Variants(session.traced, session.device.info())
-    fewer, less = _SHORTER
-    protocol = TimingProtocol(
-        _ROUNDS,
-        min(settings.warmups, 5),
-        max(settings.runs // fewer, 5),
-        settings.min_time_s / less,
-        seed=session.config.seed,
-    )
     price_us = table.latency_us(network, policy.kept)
     found = compare(
         session.device,
         variants.model(network.full()),
         variants.model(policy),
-        protocol,
+        protocol_of(session.config.bench, session.config.seed),
         price_us,
         progress,
         reference_us=original_us(table, network),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
 _MEASURED = tuple(
-    f"profile.{key}" for key in ("table", "method", "carriers", "rounds", "warmups", "runs", "min_time_s")
+    f"profile.{key}" for key in ("table", "method", "carriers", "rounds", "turns", "warmups", "runs", "min_time_s")
 )
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
 _AFTER_SEARCH = ("point", "refresh", "refine")  # settings of the cut that the search does not know of

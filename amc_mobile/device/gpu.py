@@ -26,7 +26,7 @@ from torch import Tensor
 from amc_mobile.device import machine
 from amc_mobile.device.node_times import middle_mean, name_uniquely
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Record, most_time_s, timed
+from amc_mobile.device.rounds import Record, profiled, timed, timed_runs
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
 from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Action, TorchRunner
@@ -134,11 +134,10 @@ class TorchDevice:
             if self._graphs and not runner.captured:
                 self._eager[job.label] = None
             record.warmups_us.append(runner.warm_up(protocol.warmups, before))
-            record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s, most_time_s(protocol), before))
-            if job.profile and self._on_gpu:
-                record.add_nodes(_as_nodes(model, self._elsewhere.times_us(job, protocol)))
-            elif job.profile:
-                record.add_nodes(_as_nodes(model, _node_times_us(runner, protocol, before)))
+            record.values_us.append(runner.times_us(timed_runs(protocol), before))
+            if profiled(job, record.rounds - 1, protocol):
+                elsewhere = self._elsewhere.times_us(job, protocol) if self._on_gpu else None
+                record.add_nodes(_as_nodes(model, elsewhere or _node_times_us(runner, protocol, before)))
         except DeviceError:
             raise
         except Exception as error:

@@ -28,7 +28,7 @@ from amc_mobile.device import machine
 from amc_mobile.device.node_times import Node, name_uniquely, node_times, original_outputs, parse_profile
 from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Record, most_time_s, timed
+from amc_mobile.device.rounds import Amount, Record, profile_runs, profiled, timed, timed_runs, warmup_runs
 from amc_mobile.errors import DeviceError
 from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 from amc_mobile.types import Precision
@@ -126,12 +126,12 @@ class HostDevice:
             before = machine.empty_caches if protocol.cold else None
             first_us, first_wall_us = runner.first_us()
             record.starts.append(Start(runner.load_us, first_wall_us))  # whose memory is whose, one process cannot tell
-            record.warmups_us.append((first_us, *runner.times_us(protocol.warmups - 1)))
-            most_s, meter = most_time_s(protocol), machine.LoadMeter()
-            record.values_us.append(runner.times_us(protocol.runs, protocol.min_time_s, most_s, before))
+            record.warmups_us.append((first_us, *runner.times_us(warmup_runs(protocol).further())))
+            meter = machine.LoadMeter()
+            record.values_us.append(runner.times_us(timed_runs(protocol), before))
             record.states.append(machine.state(meter.foreign()))
             del runner  # its memory must be free before the next session is opened
-            if job.profile and not self._on_gpu:
+            if profiled(job, record.rounds - 1, protocol) and not self._on_gpu:
                 record.add_nodes(self._profile(job.model, protocol))
         except DeviceError:
             raise
@@ -152,7 +152,8 @@ class HostDevice:
             if key not in self._nodes:
                 options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             runner = Runner(named, options, self._clock)
-            runner.times_us(protocol.profile_warmups + protocol.profile_runs, most_s=most_time_s(protocol))
+            runner.times_us(Amount(protocol.profile_warmups))
+            runner.times_us(profile_runs(protocol))
             text = Path(runner.session.end_profiling()).read_text(encoding="utf-8")
             if original is not None and key not in self._nodes:
                 self._nodes[key] = original_outputs(original, onnx.load(options.optimized_model_filepath))

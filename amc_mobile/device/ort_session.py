@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from amc_mobile.device.rounds import repeated
+from amc_mobile.device.rounds import Amount, repeated
 from amc_mobile.errors import DeviceError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -54,16 +53,11 @@ class Runner:
     def first_us(self) -> tuple[float, float]:
         """One run's time in µs by this session's clock, and by the wall."""
         begin_ns = time.perf_counter_ns()
-        (by_clock,) = self.times_us(1)
+        (by_clock,) = self.times_us(Amount(1))
         return by_clock, (time.perf_counter_ns() - begin_ns) / 1000
 
-    def times_us(
-        self, runs: int, min_time_s: float = 0.0, most_s: float = math.inf, before: Callable[[], None] | None = None
-    ) -> tuple[float, ...]:
-        """Times in µs of at least `runs` runs that take at least `min_time_s`, `before` each something untimed.
-
-        Where they would take longer than `most_s`, there are fewer.
-        """
+    def times_us(self, amount: Amount, before: Callable[[], None] | None = None) -> tuple[float, ...]:
+        """Times in µs of so many runs, `before` each something untimed."""
         run, clock, binding = self.session.run_with_iobinding, self._clock_ns, self._binding
         wait = binding.synchronize_outputs if self._on_gpu else None
 
@@ -76,7 +70,7 @@ class Runner:
                 wait()
             return (clock() - start) / 1000
 
-        return repeated(once, runs, min_time_s, most_s)
+        return repeated(once, amount)
 
 
 def choose_clock(threads: int) -> tuple[Callable[[], int], str]:

@@ -6,7 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,13 +15,54 @@ from amc_mobile.device.protocol import ModelsFailed, Progress
 from amc_mobile.errors import DeviceError
 from amc_mobile.measurements import Conditions, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 
-_FEWEST = 15  # runs that a slow network has in any case
-_LONG = 2.0  # times the least time: runs that take longer are fewer
+_FEWEST = 15  # runs that a slow network has in any case, of all rounds together,
+_FEWEST_EACH = 3  # and of each
+_FEWEST_WARMUPS = 2
+_LONG = 4.0  # times the least time: runs that take longer are fewer
+_PROFILE_S = 2.0  # which the runs of a profile may take in any case: they are fewer than the others
 
 
-def most_time_s(protocol: TimingProtocol) -> float:
-    """How long the runs of one job may take before they are fewer than the protocol says; without a least time: any."""
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How often something is run: at least `runs` times and for `min_time_s`.
+
+    Once it ran `fewest` times, it is not begun again after `most_time_s`, whatever the other two say.
+    """
+
+    runs: int
+    min_time_s: float = 0.0
+    most_time_s: float = math.inf
+    fewest: int = 1
+
+    def further(self) -> Amount:
+        """After a first run."""
+        return replace(self, runs=self.runs - 1, fewest=self.fewest - 1)
+
+
+def timed_runs(protocol: TimingProtocol) -> Amount:
+    """The runs that count, of one job in one round."""
+    fewest = max(_FEWEST_EACH, math.ceil(_FEWEST / protocol.rounds))
+    return Amount(protocol.runs, protocol.min_time_s, _most_time_s(protocol), fewest)
+
+
+def warmup_runs(protocol: TimingProtocol) -> Amount:
+    """The runs before those that count."""
+    return Amount(protocol.warmups, 0.0, _most_time_s(protocol), _FEWEST_WARMUPS)
+
+
+def profile_runs(protocol: TimingProtocol) -> Amount:
+    """The runs of a profile that count."""
+    return Amount(protocol.profile_runs, 0.0, max(_most_time_s(protocol), _PROFILE_S), _FEWEST)
+
+
+def _most_time_s(protocol: TimingProtocol) -> float:
+    """Without a least time: any."""
     return _LONG * protocol.min_time_s or math.inf
+
+
+def profiled(job: TimingJob, round_number: int, protocol: TimingProtocol) -> bool:
+    """Whether the job's nodes are timed in this round, too."""
+    return job.profile and (protocol.profile_rounds is None or round_number < protocol.profile_rounds)
 
 
 class Record:
@@ -33,6 +74,11 @@ class Record:
         self.starts: list[Start] = []
         self.states: list[Conditions] = []
         self.nodes: dict[str, NodeTime] = {}
+
+    @property
+    def rounds(self) -> int:
+        """How many have been timed."""
+        return len(self.values_us)
 
     def add_nodes(self, nodes: Sequence[NodeTime]) -> None:
         """Appends the times of one more round."""
@@ -100,20 +146,15 @@ def timed(
     return list(results.values())
 
 
-def repeated(
-    once: Callable[[], float], runs: int, min_time_s: float = 0.0, most_s: float = math.inf
-) -> tuple[float, ...]:
-    """What `once` says at least `runs` times and for at least `min_time_s`. No garbage is collected meanwhile.
-
-    Where that would take longer than `most_s` it is asked less often, 15 times at least.
-    """
+def repeated(once: Callable[[], float], amount: Amount) -> tuple[float, ...]:
+    """What `once` says, so many times. No garbage is collected meanwhile."""
     values: list[float] = []
     collecting = gc.isenabled()
     gc.disable()
     try:
         begin = time.perf_counter()
-        while len(values) < runs or time.perf_counter() - begin < min_time_s:
-            if len(values) >= _FEWEST and time.perf_counter() - begin >= most_s:
+        while len(values) < amount.runs or time.perf_counter() - begin < amount.min_time_s:
+            if len(values) >= amount.fewest and time.perf_counter() - begin >= amount.most_time_s:
                 break
             values.append(once())
     finally:

@@ -8,7 +8,6 @@ They are read from the profiler's raw records, which takes a tenth of the time o
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import time
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from torch._C._autograd import DeviceType
 
-from amc_mobile.device.rounds import repeated
+from amc_mobile.device.rounds import Amount, repeated
 from amc_mobile.device.torch_graph import TorchGraph
 from amc_mobile.errors import DeviceError, GraphError
 
@@ -85,14 +84,9 @@ class TorchRunner:
             times_us.append(self._time_us(before))
         return tuple(times_us)
 
-    def times_us(
-        self, runs: int, min_time_s: float = 0.0, most_s: float = math.inf, before: Action | None = None
-    ) -> tuple[float, ...]:
-        """Times in µs of at least `runs` runs that take at least `min_time_s`, `before` each something untimed.
-
-        Where they would take longer than `most_s`, there are fewer. No garbage is collected meanwhile.
-        """
-        return repeated(lambda: self._time_us(before), runs, min_time_s, most_s)
+    def times_us(self, amount: Amount, before: Action | None = None) -> tuple[float, ...]:
+        """Times in µs of so many runs, `before` each something untimed. No garbage is collected meanwhile."""
+        return repeated(lambda: self._time_us(before), amount)
 
     def node_times_us(self, warmups: int, runs: int, before: Action | None = None) -> list[list[float]]:
         """For every node of the graph, in its order, its time in µs in each run: that of its kernels on a GPU.

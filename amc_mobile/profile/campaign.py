@@ -1,10 +1,12 @@
 """A measuring campaign: which networks are timed in which round, what has been timed, and what is still to do.
 
-A round times every network once, in chunks of a few networks with the full network, the sentinel, in each. The sentinel
-tells how the device drifts. Devices have moods: two threads on one physical core or on two, a thermal limit,
-neighbours in the cloud; they last for minutes and slow one network more than another. So all chunks should be of one
-mood, the one that most of them were measured in; a chunk of another is measured again. Everything here follows from the
-plan and the chunks measured so far, so that a campaign that was killed goes on where it stopped.
+A round has every network in one chunk: a few networks and the full network, the sentinel, which take turns. A network's
+time is a ratio to the sentinel's, the median of the turns': shared devices change by a third within seconds, and what
+is timed next to each other changes alike. The sentinel's own time tells how the device drifts. Devices have moods: two
+threads on one physical core or on two, a thermal limit, neighbours in the cloud; they last for minutes and slow one
+network more than another. So all chunks should be of one mood, the one that most of them were measured in; a chunk of
+another is measured again. Everything here follows from the plan and the chunks measured so far, so that a campaign that
+was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -30,16 +32,19 @@ _AGAIN = 1.0  # at most so many chunks are measured again, as a share of the pla
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One network in one chunk: raw runs and warm-ups, and the median time of each row (none for further sentinels)."""
+    """One network in one chunk: raw runs and warm-ups of each turn, and the time of each row.
+
+    Rows are of the first turn, of a sentinel in the first chunk of a round only.
+    """
 
     label: str
-    values_us: tuple[float, ...]
-    warmups_us: tuple[float, ...]
+    values_us: tuple[tuple[float, ...], ...]
+    warmups_us: tuple[tuple[float, ...], ...]
     rows_us: Mapping[RowKey, float]
 
-    def median_us(self) -> float:
-        """Median of the runs, µs."""
-        return statistics.median(self.values_us)
+    def turns_us(self) -> tuple[float, ...]:
+        """The median of each turn, µs."""
+        return tuple(map(statistics.median, self.values_us))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,16 @@ class Chunk:
 
     def sentinel_us(self) -> float:
         """The full network's time in this chunk."""
-        return next(sample.median_us() for sample in self.samples if sample.label == SENTINEL)
+        return statistics.median(self._sentinel.turns_us())
+
+    def time_us(self, sample: Sample) -> float:
+        """A network's time: the sentinel's, times the median of the turns' ratios."""
+        pairs = zip(sample.turns_us(), self._sentinel.turns_us(), strict=True)
+        return self.sentinel_us() * statistics.median(one / sentinel for one, sentinel in pairs)
+
+    @property
+    def _sentinel(self) -> Sample:
+        return next(sample for sample in self.samples if sample.label == SENTINEL)
 
     @property
     def slot(self) -> tuple[int, int]:
@@ -201,7 +215,7 @@ def _times(chunks: Sequence[Chunk], factors: Sequence[float], unsteady: Sequence
     others: dict[str, list[float]] = {}
     for chunk, factor, off in zip(chunks, factors, unsteady, strict=True):
         for sample in chunk.samples:
-            (others if off else steady).setdefault(sample.label, []).append(sample.median_us() / factor)
+            (others if off else steady).setdefault(sample.label, []).append(chunk.time_us(sample) / factor)
     return others | steady
 
 

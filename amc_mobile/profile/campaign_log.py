@@ -50,7 +50,7 @@ class Log:
 
 
 def chunk_as_plain(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as JSON values; each list of times is one string, so that a file stays readable line by line."""
+    """A chunk as JSON values; the times of each turn are one string, so that a file stays readable line by line."""
     return {
         "round": chunk.round,
         "index": chunk.index,
@@ -58,8 +58,8 @@ def chunk_as_plain(chunk: Chunk) -> dict[str, Any]:
         "samples": [
             {
                 "label": sample.label,
-                "values_us": _join(sample.values_us),
-                "warmups_us": _join(sample.warmups_us),
+                "values_us": [*map(_join, sample.values_us)],
+                "warmups_us": [*map(_join, sample.warmups_us)],
                 "rows_us": [[key.layer, key.node, time] for key, time in sample.rows_us.items()],
             }
             for sample in chunk.samples
@@ -74,8 +74,8 @@ def chunk_from_plain(values: Mapping[str, Any]) -> Chunk:
     samples = tuple(
         Sample(
             label=sample["label"],
-            values_us=_split(sample["values_us"]),
-            warmups_us=_split(sample["warmups_us"]),
+            values_us=_turns(sample["values_us"]),
+            warmups_us=_turns(sample["warmups_us"]),
             rows_us={RowKey(layer, node): time for layer, node, time in sample["rows_us"]},
         )
         for sample in values["samples"]
@@ -109,6 +109,11 @@ def _whole_lines(path: Path) -> list[str]:
 
 def _join(values: Sequence[float]) -> str:
     return " ".join(map(repr, values))
+
+
+def _turns(texts: str | Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """Of each turn; in former tables there was one, and no list."""
+    return tuple(map(_split, [texts] if isinstance(texts, str) else texts))
 
 
 def _split(text: str) -> tuple[float, ...]:

@@ -32,6 +32,7 @@ from amc_mobile.types import NetworkGraph, Policy
 
 _FOLDS = 6  # of the cross-validation that chooses the form of each law
 _DETERMINED = 5  # networks that a law of four coefficients needs; with fewer, layers of a kind share theirs
+_NEAR = 4.0  # for how many networks one counts, in the calibration, that was added where a search has been
 _TINY = 0.002  # a row below this share of the network's time everywhere is taken as its mean
 
 
@@ -109,12 +110,11 @@ class Fitter:
         """
         at = np.asarray(places)
         few = len(at) < _DETERMINED
-        line = proportion if few else calibrate
         clock, nodes = self._seen.clock_us[at], self._nodes[at]
         added_us = 0.0 if few else overhead(self._sums_us[at], nodes, clock)
         cleaned = {key: _less(times[at], added_us) for key, times in self._seen.rows_us.items()}
         sums = np.sum(list(cleaned.values()), axis=0)
-        raw = line(sums, clock)
+        raw = proportion(sums, clock) if few else calibrate(sums, clock)
         shares = np.maximum(clock - raw.constant_us, 0.0) / np.maximum(sums, 1e-9)
         laws: dict[RowKey, RowLaw] = {}
         relatives: list[Relative] = []
@@ -126,7 +126,9 @@ class Fitter:
             else:
                 laws.update(self._fit_pool(pool, times, at))
         laws.update(family_laws(relatives, clock))
-        return NetworkLaw(laws, line(self._sums(laws, at), clock), added_us)
+        sums = self._sums(laws, at)
+        near = np.array([_NEAR if self._seen.together and self._seen.together[place] else 1.0 for place in at])
+        return NetworkLaw(laws, proportion(sums, clock) if few else calibrate(sums, clock, near), added_us)
 
     def predict(self, law: NetworkLaw, places: Sequence[int]) -> Floats:
         """End-to-end times (len(places),) in µs by a law."""

@@ -11,11 +11,10 @@ import numpy as np
 from amc_mobile.cost.formulas import macs
 from amc_mobile.cost.table import CarrierPoint, LatencyTable, Validation
 from amc_mobile.device.protocol import Device, Progress
-from amc_mobile.measurements import TimingProtocol
 from amc_mobile.profile.campaign import SENTINEL, ChunkState, Plan, summarise
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.fit import errors_of, judge
-from amc_mobile.profile.measuring import Watch, measure
+from amc_mobile.profile.measuring import Watch, measure, turns_of
 from amc_mobile.profile.predict import macs_line, original_us, predict_us
 from amc_mobile.profile.variants import Variants
 from amc_mobile.sections.profile import ProfileConfig
@@ -61,7 +60,7 @@ def hold_out(
     """
     network = variants.traced.network
     plan = Plan({SENTINEL: network.full(), **policies}, config.rounds, seed, original_us(table, network))
-    protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
+    protocol = turns_of(config, seed)
     info = device.info()
     identity = {"held out of": table.model_sha256, "device": info.key(), "cores": info.cores, "policies": plan.policies}
     log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})

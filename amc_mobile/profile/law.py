@@ -183,19 +183,19 @@ def overhead(sums_us: Floats, nodes: Floats, clock_us: Floats) -> float:
     return float(added / scale) if scale > 0 else 0.0
 
 
-def calibrate(sums_us: Floats, clock_us: Floats) -> Calibration:
+def calibrate(sums_us: Floats, clock_us: Floats, importance: Floats | float = 1.0) -> Calibration:
     """Scale and constant that bring sums (n,) nearest to the clock (n,), in relative error and robustly.
 
-    Huber's weights: networks beyond 1.345 deviations count less, so that one disturbed measurement does not tilt the
-    line. A sum that does not vary gets a scale only.
+    `importance` (n,): for how many networks each counts. Huber's weights: networks beyond 1.345 deviations count less,
+    so that one disturbed measurement does not tilt the line. A sum that does not vary gets a scale only.
     """
     if np.ptp(sums_us) <= 1e-9 * max(float(sums_us.max()), 1e-9):
         return Calibration(0.0, float(np.median(clock_us / np.maximum(sums_us, 1e-9))))
-    weights = clock_us**-2.0  # squared relative errors
+    weights = importance * clock_us**-2.0  # squared relative errors
     for _ in range(_REWEIGHTINGS):
         constant, scale = _weighted_line(sums_us, clock_us, weights)
         residuals = np.abs((constant + scale * sums_us) / clock_us - 1.0)
-        weights = clock_us**-2.0 * _huber(residuals)
+        weights = importance * clock_us**-2.0 * _huber(residuals)
     if scale <= 0.0:  # nothing but noise: the mean is the best that can be said, and it is monotone
         return Calibration(float(np.median(clock_us)), 0.0)
     return Calibration(constant, scale)

@@ -1,5 +1,6 @@
 """Runs a campaign: makes the networks of a plan, hands them to the device chunk by chunk, and logs what they took.
 
+Nodes are timed in a network's first turn in a chunk: what counts is their share of its time, which all turns tell.
 Where layers are measured alone, a carrier's layers are timed in the first chunk that has the carrier, those that were
 timed for an earlier one not again.
 """
@@ -14,16 +15,22 @@ import numpy as np
 
 from amc_mobile.device.protocol import Device, Progress
 from amc_mobile.measurements import Measurement, TimingJob, TimingProtocol
-from amc_mobile.profile.campaign import CHUNK, SENTINEL, Chunk, Plan, Sample
+from amc_mobile.profile.campaign import SENTINEL, Chunk, Plan, Sample
 from amc_mobile.profile.campaign_log import Log
 from amc_mobile.profile.layers import LayerKey, layer_keys, layer_models
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.profile.variants import Variants
+from amc_mobile.sections.profile import ProfileConfig
 
 _ALONE = TimingProtocol(rounds=1, warmups=2, runs=7, min_time_s=0.0, cold=True)  # of a single layer
 
 Watch = Callable[[Plan, Sequence[Chunk]], None]  # told after every chunk
 Rows = Literal["nodes", "layers", "none"]  # how the rows of the table are timed, if at all
+
+
+def turns_of(config: ProfileConfig, seed: int) -> TimingProtocol:
+    """How the networks of one chunk take turns."""
+    return TimingProtocol(config.turns, config.warmups, config.runs, config.min_time_s, profile_rounds=1, seed=seed)
 
 
 def measure(
@@ -52,7 +59,7 @@ def measure(
             for label in labels
         ]
         order = _with_seed(protocol, plan.seed, round_number, index)
-        told = _part(progress, plan, log.chunks, round_number)
+        told = _part(progress, plan, log.chunks, round_number, protocol.rounds)
         results = device.time_models(jobs, order, told)
         samples = tuple(_sample(result, variants) for result in results)
         if rows == "layers":
@@ -64,7 +71,7 @@ def measure(
 
 def _sample(result: Measurement, variants: Variants) -> Sample:
     rows = {key: times[0] for key, times in variants.rows(result.nodes).items()}
-    return Sample(result.label, result.values_us[0], result.warmups_us[0], rows)
+    return Sample(result.label, result.values_us, result.warmups_us, rows)
 
 
 class _Alone:
@@ -100,18 +107,17 @@ class _Alone:
 
 def _with_seed(protocol: TimingProtocol, *numbers: int) -> TimingProtocol:
     """The same protocol with an order of its own for each chunk."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    return TimingProtocol(protocol.rounds, protocol.warmups, protocol.runs, protocol.min_time_s, seed=seed)
+    return replace(protocol, seed=int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number: int) -> Progress | None:
-    """Progress of one chunk as a part of the whole campaign; repeated rounds add to the total."""
+def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number: int, turns: int) -> Progress | None:
+    """Progress of one chunk as a part of the whole campaign; what is measured again adds to the total."""
     if progress is None:
         return None
-    before = sum(len(chunk.samples) for chunk in done)
-    total = max(plan.steps(), before + CHUNK + 1)
+    before = turns * sum(len(chunk.samples) for chunk in done)
 
-    def report(step: int, _steps: int, what: str) -> None:
+    def report(step: int, steps: int, what: str) -> None:
+        total = max(turns * plan.steps(), before + steps)
         again = " (again: it was disturbed)" if len(done) >= plan.size else ""
         progress(before + step, total, f"round {round_number + 1}, {what}{again}")
 

@@ -23,7 +23,7 @@ from amc_mobile.profile.carriers import draw, smallest
 from amc_mobile.profile.fit import Fitter, Observations, validate
 from amc_mobile.profile.identity import structure_sha256
 from amc_mobile.profile.law import calibrate
-from amc_mobile.profile.measuring import Rows, Watch, measure
+from amc_mobile.profile.measuring import Rows, Watch, measure, turns_of
 from amc_mobile.profile.observed import observe
 from amc_mobile.profile.predict import original_us
 from amc_mobile.profile.tabulate import describe_law, tabulate, widths_worth_choosing
@@ -55,12 +55,12 @@ def profile(
     network, info, model_sha256 = traced.network, device.info(), structure_sha256(traced.model)
     policies = _policies(traced, config.carriers, seed, min_keep_ratio, round_to)
     plan = Plan(policies, config.rounds, seed)
-    protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=seed)
+    protocol = turns_of(config, seed)
     if config.method == "nodes" and not info.node_times:
         raise DeviceError(f"{info.name} does not tell the times of nodes inside a network; type --method layers")
     method: Rows = "nodes" if config.method == "nodes" or (config.method == "auto" and info.node_times) else "layers"
     identity = {
-        "campaign": 2,
+        "campaign": 3,
         "rows": method,
         "device": info.key(),
         "cores": info.cores,
@@ -103,7 +103,7 @@ def extend(
     plan = Plan(
         {SENTINEL: traced.network.full(), **policies}, config.rounds, number, original_us(table, traced.network)
     )
-    protocol = TimingProtocol(1, config.warmups, config.runs, config.min_time_s, seed=number)
+    protocol = turns_of(config, number)
     identity = {"added to": evidence["chunks"][0], "number": number, "policies": plan.policies, "cores": info.cores}
     log = Log(checkpoint, {**identity, "protocol": protocol, "rounds": config.rounds})
     measure(Variants(traced, info), device, plan, protocol, log, progress, rows=evidence["method"])

@@ -27,8 +27,8 @@ def conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[st
         yield (
             "Profile protocol",
             (
-                f"{profile.carriers} carriers, {profile.rounds} rounds, {profile.warmups} warm-ups, "
-                f"at least {profile.runs} runs and {profile.min_time_s:g} s"
+                f"{profile.carriers} carriers, {profile.rounds} rounds of {profile.turns} turns, each of "
+                f"{profile.warmups} warm-ups and at least {profile.runs} runs and {profile.min_time_s:g} s"
             ),
         )
         yield "Seed", str(sources.config.seed)

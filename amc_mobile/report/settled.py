@@ -38,10 +38,5 @@ def sentences(settled: Settled | None, tolerance: float) -> Iterator[str]:
                 f"{say.percent(check.mape_before)}, now {say.percent(check.mape_after)}). The search was finished on "
                 "the repaired table."
             )
-        elif abs(check.error) > tolerance and check.other_clock:
-            yield (
-                f"The original's own time had changed by {say.signed_percent(check.drift - 1.0)} since the table was "
-                "measured: the device was in another mood, and the table was left as it is."
-            )
         elif abs(check.error) > tolerance:
             yield f"That is more than {say.percent(tolerance, 0)}, and no further repair was allowed."

@@ -20,9 +20,15 @@ class ProfileConfig(Section):
     )
     carriers: int = Field(16, ge=4, description="randomly pruned variants, beside the full and the smallest network")
     rounds: int = Field(3, ge=1)
-    warmups: int = Field(10, ge=1)
-    runs: int = Field(50, ge=5)
-    min_time_s: float = Field(1.0, ge=0.0)
+    turns: int = Field(
+        7,
+        ge=1,
+        description="of each network in a round, interleaved with its neighbours and the full network: shared and warm "
+        "devices change by the second",
+    )
+    warmups: int = Field(5, ge=1, description="in each turn")
+    runs: int = Field(10, ge=5, description="at least, in each turn")
+    min_time_s: float = Field(0.1, ge=0.0, description="at least, in each turn")
     max_error: float = Field(0.05, gt=0.0, description="refuse a table whose leave-one-out error is larger")
     tolerance: float = Field(
         0.03, ge=0.0, description="after a search the chosen network is timed; a table that is off by more is repaired"

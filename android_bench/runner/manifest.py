@@ -16,6 +16,7 @@ Clock = Literal["thread", "wall"]
 _MOST_RUNS = 1_000_000
 _MOST_WARMUPS = 100_000
 _MOST_SECONDS = 86_400.0
+_FEWEST = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class Model:
 class Step:
     """One session of one model: opened, warmed up, run, closed.
 
-    At least `runs` runs and at least `min_time_s`; once 15 are done, none begins after `most_time_s`. `cold`: the
-    processor's caches are emptied before every run. `optimised`: the graph as the runtime runs it is left in a file.
+    At least `runs` runs and at least `min_time_s`; once `fewest_runs` are done, none begins after `most_time_s`, and of
+    the warm-ups none after as long, once there are two. `cold`: the processor's caches are emptied before every run.
+    `optimised`: the graph as the runtime runs it is left in a file.
     """
 
     model: int  # index into Manifest.models
@@ -45,6 +47,7 @@ class Step:
     runs: int
     min_time_s: float = 0.0
     most_time_s: float = math.inf
+    fewest_runs: int = _FEWEST
     cold: bool = False
     optimised: bool = False
 
@@ -103,6 +106,11 @@ class Manifest:
             f"min_time_s={_seconds('min_time_s', step.min_time_s)}",
         ]
         words += [] if math.isinf(step.most_time_s) else [f"most_time_s={_seconds('most_time_s', step.most_time_s)}"]
+        words += (
+            [f"fewest_runs={_whole('fewest_runs', step.fewest_runs, 1, _MOST_RUNS)}"]
+            if step.fewest_runs != _FEWEST
+            else []
+        )
         words += ["cold=1"] if step.cold else []
         words += ["optimised=1"] if step.optimised else []
         return " ".join(words)
@@ -179,6 +187,7 @@ def _step(words: list[str]) -> Step:
         "runs": int,
         "min_time_s": float,
         "most_time_s": float,
+        "fewest_runs": int,
         "cold": _flag,
         "optimised": _flag,
     }

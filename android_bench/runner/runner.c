@@ -40,7 +40,7 @@ int *__errno(void);
 
 #define PROTOCOL 1
 #define RUNNER_VERSION "1"
-#define FEWEST_RUNS 15 /* that a slow network has in any case, as amc_mobile/device/rounds.py */
+#define FEWEST_WARMUPS 2 /* that a slow network has in any case, as amc_mobile/device/rounds.py */
 #define MOST_RUNS 1000000
 #define MOST_WARMUPS 100000
 #define MOST_SECONDS 86400.0
@@ -498,7 +498,7 @@ static const char *const kinds[] = {"time", "profile", "outputs", NULL};
 struct Step {
     size_t model;
     unsigned kind;
-    uint64_t warmups, runs, cold, optimised;
+    uint64_t warmups, runs, fewest, cold, optimised;
     double min_s, most_s;
 };
 
@@ -576,6 +576,8 @@ static bool take_setting(struct Step *step, char *word) {
         return to_seconds(value, &step->min_s);
     if (strcmp(word, "most_time_s") == 0)
         return to_seconds(value, &step->most_s);
+    if (strcmp(word, "fewest_runs") == 0)
+        return to_whole(value, MOST_RUNS, &step->fewest) && step->fewest > 0;
     if (strcmp(word, "cold") == 0)
         return to_whole(value, 1, &step->cold);
     if (strcmp(word, "optimised") == 0)
@@ -584,7 +586,7 @@ static bool take_setting(struct Step *step, char *word) {
 }
 
 static const char *take_step(struct Manifest *manifest, char *words) {
-    struct Step step = {.runs = 1, .most_s = 2 * MOST_SECONDS};
+    struct Step step = {.runs = 1, .fewest = 15, .most_s = 2 * MOST_SECONDS};
     uint64_t model = 0;
     char *kind = cut(words, ' ');
     char *settings = kind == NULL ? NULL : cut(kind, ' ');
@@ -1232,20 +1234,22 @@ static bool append_run(
     return run_once(session, clock, &(*values_us)[(*count)++], problem);
 }
 
-/* At least step->runs runs and step->min_s; once there are 15, none begins after step->most_s. */
+/* At least step->runs runs and step->min_s; once there are step->fewest, none begins after step->most_s. Warm-ups alike. */
 static bool time_runs(
     const struct Session *session, const struct Step *step, clockid_t clock, struct Times *times,
     struct Problem *problem) {
     double begin = now_us(CLOCK_MONOTONIC), wall_us = 0;
     bool well = true;
     for (uint64_t i = 0; well && i < step->warmups; i++) {
+        if (i >= FEWEST_WARMUPS && now_us(CLOCK_MONOTONIC) - begin >= 1e6 * step->most_s)
+            break;
         well = append_run(session, clock, &times->warmups_us, &times->warmup_count, problem);
         if (i == 0)
             times->first_run_us = now_us(CLOCK_MONOTONIC) - begin;
     }
     begin = now_us(CLOCK_MONOTONIC);
     while (well && times->value_count < MOST_RUNS && (times->value_count < step->runs || wall_us < 1e6 * step->min_s)) {
-        if (times->value_count >= FEWEST_RUNS && wall_us >= 1e6 * step->most_s)
+        if (times->value_count >= step->fewest && wall_us >= 1e6 * step->most_s)
             break;
         if (step->cold)
             empty_caches();

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amc_mobile.device.rounds import in_rounds
 from amc_mobile.measurements import Conditions, NodeTime, Start, TimingJob, TimingProtocol
 from android_bench.schedule import Reading, Schedule, Visit
@@ -23,6 +25,16 @@ def test_the_order_is_that_of_every_other_device():
             schedule.record(visit, reading(1.0))
     assert timed == order
     assert len(schedule) == 3 * 4  # b is profiled beside
+
+
+def test_nodes_are_timed_in_as_many_rounds_as_are_asked_for():
+    schedule = Schedule(JOBS, replace(PROTOCOL, profile_rounds=1))
+    assert len(schedule) == 3 * 3 + 1
+    while visits := schedule.next_round():
+        assert any(visit.kind == "profile" for visit in visits) == (visits[0].round == 0)
+        for visit in visits:
+            schedule.record(visit, reading(10.0 * visit.round + visit.job))
+    assert schedule.measurements(NOW)[1].nodes[0].round_us == (1.0,)
 
 
 def test_what_was_recorded_is_not_asked_for_again():

@@ -22,6 +22,7 @@ train_images = 64
 [profile]
 carriers = 4
 rounds = 1
+turns = 2
 warmups = 1
 runs = 5
 min_time_s = 0.0

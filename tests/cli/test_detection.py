@@ -33,6 +33,7 @@ macs = 0.6
 [profile]
 carriers = 4
 rounds = 1
+turns = 2
 warmups = 1
 runs = 5
 min_time_s = 0.0

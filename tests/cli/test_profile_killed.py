@@ -21,6 +21,7 @@ SETTINGS = """
 [profile]
 carriers = 6
 rounds = 2
+turns = 1
 warmups = 2
 runs = 10
 min_time_s = 0.15

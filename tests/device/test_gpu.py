@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from amc_mobile.device import gpu, machine, torch_runner
 from amc_mobile.device.gpu import TorchDevice, describe
+from amc_mobile.device.rounds import Amount
 from amc_mobile.device.torch_graph import TorchGraph
 from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Happening, TorchRunner, settled
@@ -101,9 +102,9 @@ def test_warm_up_ends_when_five_runs_agree_or_when_there_were_enough(monkeypatch
 
 def test_slow_networks_have_fewer_runs(monkeypatch: pytest.MonkeyPatch):
     runner, _answer, _wanted = outputs("cpu")
-    assert len(runner.times_us(40, 0.0, 0.0)) == 15
-    assert len(runner.times_us(10, 0.0, 0.0)) == 10
-    assert len(runner.times_us(1, 0.05)) > 1
+    assert len(runner.times_us(Amount(40, 0.0, 0.0, fewest=15))) == 15
+    assert len(runner.times_us(Amount(10, 0.0, 0.0, fewest=15))) == 10
+    assert len(runner.times_us(Amount(1, 0.05))) > 1
 
 
 def test_info_says_what_was_measured_with():
@@ -361,7 +362,7 @@ def test_nvidia_smi_may_be_missing(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_latency_table_of_it():
     """No times are judged: a table comes out whose layers all have a price, and that never falls."""
-    config = ProfileConfig(carriers=6, rounds=1, runs=5, warmups=1, min_time_s=0.0)
+    config = ProfileConfig(carriers=6, rounds=1, turns=2, runs=5, warmups=1, min_time_s=0.0)
     traced = concatenated_network()
     table = profile(traced, TorchDevice("cpu"), config, seed=0, min_keep_ratio=0.2, round_to=8)
     timed = {row["layer"] for row in table.evidence["law"]["rows"] if not row["node"] and sum(row["coefficients"])}

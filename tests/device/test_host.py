@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -43,6 +44,22 @@ def test_times_nodes_and_warmups_round_by_round(capfd: pytest.CaptureFixture[str
     assert [done for done, _total, _what in seen] == list(range(7))
     assert {total for _done, total, _what in seen} == {6}
     assert capfd.readouterr().err == ""  # ONNX Runtime warns when it saves an optimised graph: nobody wants to see it
+
+
+@pytest.mark.parametrize(("rounds", "fewest"), [(1, 15), (4, 4), (31, 3)])
+def test_a_network_that_is_too_slow_is_run_less_often(rounds, fewest):
+    protocol = TimingProtocol(rounds, warmups=50, runs=50, min_time_s=1e-9)
+    (measured,) = HostDevice().time_models([TimingJob("a", small_model())], protocol)
+    assert {len(values) for values in measured.values_us} == {fewest}
+    assert {len(values) for values in measured.warmups_us} == {2}
+
+
+def test_nodes_are_timed_in_as_many_rounds_as_are_asked_for():
+    (measured,) = HostDevice().time_models(
+        [TimingJob("a", small_model(), profile=True)], replace(QUICK, profile_rounds=2)
+    )
+    assert len(measured.values_us) == 3
+    assert {len(node.round_us) for node in measured.nodes} == {2}
 
 
 def test_every_round_says_how_its_session_began_and_how_the_machine_felt():

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from amc_mobile.device.protocol import Progress
+from amc_mobile.device.rounds import profiled
 from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, TimingJob, TimingProtocol
 
 BLOCK = 16
@@ -86,7 +87,7 @@ class AnalyticDevice:
                 runs = total * (1 + self.noise * rng.standard_normal(protocol.runs))
                 values[index].append(tuple(np.round(runs, 3).tolist()))
                 self.clock.advance(total * protocol.runs / 1e6)
-                if job.profile:
+                if profiled(job, number, protocol):
                     nodes[index].append([self._profiled(time, rng) for time in times])
         return [
             Measurement(

@@ -46,7 +46,6 @@ LIBRARY = "libonnxruntime.so"
 RUNTIME = "9.9.9"
 LOAD_US = 1500.0
 SETTLING = (3.0, 1.5)  # times the first runs of a session take, in runs
-_LEAST_RUNS = 15  # before the time is up
 _SCRIPT, _SESSIONS, _STARTS = "served/runner.json", "served/runner.sessions", "served/runner.starts"
 _CPU = "sys/devices/system/cpu"
 
@@ -146,7 +145,9 @@ class FakeRunner:
         slow = [run_us * times for times in SETTLING] + [run_us] * step.warmups
         value_us = round(run_us, 3)
         runs = max(step.runs, int(step.min_time_s * 1e6 / run_us + 1.0) if step.min_time_s else 0)
-        runs = min(runs, max(_LEAST_RUNS, int(step.most_time_s * 1e6 / run_us))) if step.most_time_s < 1e9 else runs
+        runs = (
+            min(runs, max(step.fewest_runs, int(step.most_time_s * 1e6 / run_us))) if step.most_time_s < 1e9 else runs
+        )
         return {
             "load_us": LOAD_US,
             "first_run_us": round(slow[0], 3),

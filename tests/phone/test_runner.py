@@ -44,6 +44,7 @@ name = "host"
 [profile]
 carriers = 4
 rounds = 1
+turns = 2
 warmups = 1
 runs = 5
 min_time_s = 0.0

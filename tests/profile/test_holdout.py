@@ -17,7 +17,7 @@ from tests.fakes import analytic
 from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network
 
-CONFIG = ProfileConfig(carriers=12, rounds=2, runs=9, warmups=1)
+CONFIG = ProfileConfig(carriers=12, rounds=2, turns=2, runs=9, warmups=1)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.fakes.analytic import AnalyticDevice
 from tests.profile.networks import residual_network
 from tests.profile.test_profiler import truth_us
 
-CONFIG = ProfileConfig(carriers=12, rounds=2, runs=9, warmups=1)
+CONFIG = ProfileConfig(carriers=12, rounds=2, turns=2, runs=9, warmups=1)
 
 
 def test_the_laws_hold_at_every_width_and_agree_with_the_table():

@@ -35,7 +35,20 @@ NUMBERS = (
     "1e9",
     "0.5",
 )
-WORDS = ("time", "profile", "outputs", "all", "cpu", "nnapi", "xnnpack", "thread", "runs=3", "cold=1", "optimised=1")
+WORDS = (
+    "time",
+    "profile",
+    "outputs",
+    "all",
+    "cpu",
+    "nnapi",
+    "xnnpack",
+    "thread",
+    "runs=3",
+    "fewest_runs=2",
+    "cold=1",
+    "optimised=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +100,9 @@ def whole(program: Program, folder: Path) -> Manifest:
     return Manifest(
         library=str(program.library),
         models=(Model("m.onnx", {"x": "x.bin"}, {"side": 4}), Model("m.onnx")),
-        steps=tuple(Step(number % 2, kind, 1, 2, 0.0, 0.0, kind == "time") for number, kind in enumerate(kinds)),
+        steps=tuple(
+            Step(number % 2, kind, 1, 2, 0.0, 0.0, 2, cold=kind == "time") for number, kind in enumerate(kinds)
+        ),
         config={"session.intra_op.allow_spinning": "0"},
         cores=(0,),
         clock="thread",
@@ -154,7 +169,7 @@ def check_manifests(program: Program, folder: Path, seeds: range) -> None:
 
 def check_models(program: Program, models: list[bytes], folder: Path, seeds: range) -> None:
     text = program.manifest(
-        Model("m.onnx"), steps=(Step(0, "time", 1, 1, 0.0, 0.0), Step(0, "outputs", 0, 1, 0.0, 0.0, False, True))
+        Model("m.onnx"), steps=(Step(0, "time", 1, 1, 0.0, 0.0), Step(0, "outputs", 0, 1, 0.0, 0.0, optimised=True))
     ).text()
     for seed in seeds:
         draw = repeatable(seed)

@@ -32,6 +32,7 @@ def manifests(draw) -> Manifest:
         st.integers(1, 1_000_000),
         seconds,
         seconds | st.just(math.inf),
+        st.integers(1, 1_000_000),
         st.booleans(),
         st.booleans(),
     )

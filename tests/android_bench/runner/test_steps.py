@@ -59,6 +59,13 @@ def test_fifteen_runs_when_there_is_no_time(runs, least_s, program: Program, sma
     assert len(timed.values_us) == 15
 
 
+def test_as_few_runs_as_are_asked_for_and_two_warmups_when_there_is_no_time(program, small, tmp_path):
+    steps = (Step(0, "time", 30, 100, 0.0, 0.0, fewest_runs=4), Step(0, "time", 30, 100, 0.0, 60.0, fewest_runs=4))
+    hurried, patient = program.run(program.manifest(small, steps=steps), tmp_path).timed()
+    assert (len(hurried.warmups_us), len(hurried.values_us)) == (2, 4)
+    assert (len(patient.warmups_us), len(patient.values_us)) == (30, 100)
+
+
 def test_fewer_runs_are_not_made_more_by_the_limit(program: Program, small: Model, tmp_path: Path):
     (timed,) = program.run(program.manifest(small, steps=(Step(0, "time", 0, 4, 0.0, 0.0),)), tmp_path).timed()
     assert len(timed.values_us) == 4
