@@ -1,12 +1,12 @@
 """A measuring campaign: which networks are timed in which round, what has been timed, and what is still to do.
 
-A round has every network in one chunk: a few networks and the full network, the sentinel, which take turns. A network's
-time is a ratio to the sentinel's, the median of the turns': shared devices change by a third within seconds, and what
-is timed next to each other changes alike. The sentinel's own time tells how the device drifts. Devices have moods: two
-threads on one physical core or on two, a thermal limit, neighbours in the cloud; they last for minutes and slow one
-network more than another. So all chunks should be of one mood, the one that most of them were measured in; a chunk of
-another is measured again. Everything here follows from the plan and the chunks measured so far, so that a campaign that
-was killed goes on where it stopped.
+A round has every network in one chunk: a few networks and the full network, the sentinel, which take turns. Shared
+devices change by a third within seconds, and what disturbs a network only slows it down: its time is the lower quartile
+of its turns. The sentinel, timed between them, tells how the device drifts. Devices have moods: two threads on one
+physical core or on two, a thermal limit, neighbours in the cloud; they last for minutes and slow one network more than
+another. So all chunks should be of one mood, the one that most of them were measured in; a chunk of another is measured
+again. Everything here follows from the plan and the chunks measured so far, so that a campaign that was killed goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Sample:
     warmups_us: tuple[tuple[float, ...], ...]
     rows_us: Mapping[RowKey, float]
 
-    def turns_us(self) -> tuple[float, ...]:
-        """The median of each turn, µs."""
-        return tuple(map(statistics.median, self.values_us))
+    def time_us(self) -> float:
+        """The lower quartile of the turns' medians, µs."""
+        return float(np.quantile([*map(statistics.median, self.values_us)], 0.25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,7 @@ class Chunk:
 
     def sentinel_us(self) -> float:
         """The full network's time in this chunk."""
-        return statistics.median(self._sentinel.turns_us())
-
-    def time_us(self, sample: Sample) -> float:
-        """A network's time: the sentinel's, times the median of the turns' ratios."""
-        pairs = zip(sample.turns_us(), self._sentinel.turns_us(), strict=True)
-        return self.sentinel_us() * statistics.median(one / sentinel for one, sentinel in pairs)
-
-    @property
-    def _sentinel(self) -> Sample:
-        return next(sample for sample in self.samples if sample.label == SENTINEL)
+        return next(sample.time_us() for sample in self.samples if sample.label == SENTINEL)
 
     @property
     def slot(self) -> tuple[int, int]:
@@ -175,9 +166,10 @@ def summarise(plan: Plan, chunks: Sequence[Chunk]) -> Summary:
     states = examine(plan, chunks)
     places = _used(chunks, states)
     used = [chunks[place] for place in places]
-    reference = statistics.median(chunk.sentinel_us() for chunk in used)
-    drifts = [chunk.sentinel_us() / reference for chunk in used]
     unsteady = [bool(states[place].reason) for place in places]
+    steady = [chunk for chunk, off in zip(used, unsteady, strict=True) if not off] or used
+    reference = statistics.median(chunk.sentinel_us() for chunk in steady)
+    drifts = [chunk.sentinel_us() / reference for chunk in used]
     factors = [drift if off else 1.0 for off, drift in zip(unsteady, drifts, strict=True)]
     plain_times, corrected_times = _times(used, factors, unsteady), _times(used, drifts, unsteady)
     noise, corrected_noise = _noise(plain_times), _noise(corrected_times)
@@ -215,7 +207,7 @@ def _times(chunks: Sequence[Chunk], factors: Sequence[float], unsteady: Sequence
     others: dict[str, list[float]] = {}
     for chunk, factor, off in zip(chunks, factors, unsteady, strict=True):
         for sample in chunk.samples:
-            (others if off else steady).setdefault(sample.label, []).append(chunk.time_us(sample) / factor)
+            (others if off else steady).setdefault(sample.label, []).append(sample.time_us() / factor)
     return others | steady
 
 
