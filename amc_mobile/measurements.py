@@ -6,10 +6,19 @@ Raw values are kept; statistics are computed on read. Times are float microsecon
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 DEVICE_KEY = ("model", "runtime", "provider", "precision", "threads", "optimisation", "batch")
+
+
+def lower_quartile(times: Sequence[float]) -> float:
+    """The time below which a quarter of them is, between two of them where it has to be."""
+    ordered = sorted(times)
+    place = 0.25 * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +127,17 @@ class Measurement:
         """Median time of each round, µs."""
         return tuple(statistics.median(values) for values in self.values_us)
 
-    def median_us(self) -> float:
-        """Median over rounds of the rounds' medians, µs: one disturbed round does not move it."""
-        return statistics.median(self.round_medians_us())
+    def latency_us(self) -> float:
+        """The lower quartile of the rounds' medians, µs: what disturbs a network only slows it down."""
+        return lower_quartile(self.round_medians_us())
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTime:
-    """Time of one node of the runtime's optimised graph, from its own profiler: one median per round, µs."""
+    """Time of one node of the runtime's optimised graph, from its own profiler, in µs.
+
+    `round_us` are the medians of the rounds in which nodes were timed.
+    """
 
     name: str
     op_type: str
@@ -197,3 +209,8 @@ class TableCheck:
     drift: float = 1.0  # the original's time then / when the table was measured
     mape_before: float | None = None
     mape_after: float | None = None
+
+    @property
+    def other_clock(self) -> bool:
+        """Whether the device was disturbed all the time, or is another: that slows one network more than another."""
+        return abs(self.drift - 1.0) > 0.1

@@ -131,7 +131,7 @@ def _layers(device: AndroidDevice) -> str:
         raise DeviceError("the nodes' times do not name the network's tensors: profile with --method layers")
     return (
         f"{len(measured.nodes)} nodes, {sum(node.round_us[0] for node in measured.nodes):.0f} µs of a whole network's "
-        + (f"{measured.median_us():.0f} µs")
+        + (f"{measured.latency_us():.0f} µs")
     )
 
 

@@ -80,7 +80,8 @@ class Timing:
             counters = sampling.ticks(timed.samples, self._memory.cores)
             others = sampling.load(previous, counters)
             previous = counters
-            held_down = self._throttle.held_down(timed.samples, sum(timed.values_us) / 1e6)
+            busy_us = timed.load_us + sum(timed.warmups_us) + sum(timed.values_us)
+            held_down = self._throttle.held_down(timed.samples, busy_us / 1e6)
             if held_down and dropped < spare:
                 dropped += 1
                 notice(f"timed again, {held_down}: {self._schedule.jobs[visits[timed.step].job].label}")
@@ -130,7 +131,7 @@ class Timing:
             optimised = _network(self._runner.pull(timed.optimised))
             self._memory.nodes[key] = original_outputs(onnx.load_from_string(job.model), optimised)
         text = self._runner.pull(timed.profile).decode("utf-8", "replace")
-        medians = parse_profile(text, self._schedule.protocol.profile_warmups)
+        medians = parse_profile(text, len(timed.warmups_us))
         return node_times(medians, self._memory.nodes.get(key, {}))
 
 

@@ -23,15 +23,18 @@ import numpy as np
 from provenance import provenance
 
 from amc_mobile import config as configuration
+from amc_mobile.cli.benching import protocol_of
 from amc_mobile.cli.console import note, progress_line
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session, read_onnx
 from amc_mobile.cli.settings import override, with_data_folder
+from amc_mobile.cli.settling import first_table
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.price import price
-from amc_mobile.measurements import Measurement, TimingJob, TimingProtocol
+from amc_mobile.measurements import Measurement, TimingJob
 from amc_mobile.models.paired import share_interval
-from amc_mobile.profile.interval import median_interval
+from amc_mobile.profile.compare import speedup_of
+from amc_mobile.profile.interval import latency_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.report.clock_figure import ORIGINAL, ClockPoint, against_clock, against_clock_png
 from amc_mobile.report.comparing import method_of, on_device
@@ -74,7 +77,7 @@ def main() -> None:
         uniform = run(
             base, arguments, f"uniform-{share:g}", {"budget.latency": share, "search.agent": "uniform"}, table
         )
-        table = table or RunFolder(uniform.out).table
+        table = table or first_table(RunFolder(uniform.out))
         if base.model.weights is None:  # digits is trained by the first run, and no other network by the others
             base = override(base, {"model.weights": RunFolder(uniform.out).original_weights})
         under_latency = run(base, arguments, f"latency-{share:g}", {"budget.latency": share}, table)
@@ -129,7 +132,7 @@ def measure(configs: list[RunConfig], arguments: argparse.Namespace) -> dict[str
     info = session.device.info()
     networks, variants = list_networks(configs), Variants(session.traced, info)
     jobs = [TimingJob(str(number), variants.sent(read_onnx(one.file))) for number, one in enumerate(networks)]
-    protocol = TimingProtocol(rounds=arguments.rounds, min_time_s=arguments.min_time_s, seed=1)
+    protocol = protocol_of(configs[0].bench, seed=1)
     with progress_line("time") as progress:
         measured = session.device.time_models(jobs, protocol, progress)
     evaluator = session.evaluator("test")
@@ -164,18 +167,17 @@ def list_networks(configs: list[RunConfig]) -> list[Network]:
 
 def point(network: Network, found: Measurement, original: Measurement, top1: float, images: int) -> dict[str, Any]:
     """One network's facts: those of a point, and what they rest on."""
-    rng = np.random.default_rng(0)
-    ratios = [a / b for a, b in zip(original.round_medians_us(), found.round_medians_us(), strict=True)]
+    speedup, interval = speedup_of(original, found, seed=0)
     return {
         "method": network.method,
         "precision": network.precision,
         "label": network.label,
-        "latency_us": found.median_us(),
-        "latency_ci": median_interval(found.round_medians_us(), rng),
+        "latency_us": found.latency_us(),
+        "latency_ci": latency_interval(found.round_medians_us(), np.random.default_rng(0)),
         "accuracy": top1,
         "accuracy_ci": share_interval(top1, images),
-        "speedup": float(np.median(ratios)),
-        "speedup_ci": median_interval(ratios, rng),
+        "speedup": speedup,
+        "speedup_ci": interval,
         "file": network.file.parent.name + "/" + network.file.name,
         "rounds_us": found.round_medians_us(),
     }
@@ -200,8 +202,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shares", default="0.8,0.65,0.5", help="of the original's latency")
     parser.add_argument("--evaluations", type=int, default=None, help="networks that each search may evaluate")
     parser.add_argument("--finetune-epochs", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--min-time-s", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/against_clock"))
     parser.add_argument("--json", action="store_true")

@@ -28,6 +28,7 @@ from amc_mobile import config as configuration
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session, read_onnx
 from amc_mobile.cli.settings import override, with_data_folder
+from amc_mobile.cli.settling import first_table
 from amc_mobile.config import RunConfig
 from amc_mobile.runs import read_json, write_json
 from amc_mobile.types import Policy
@@ -140,7 +141,7 @@ def main() -> None:
             config = settings(network, share, table, arguments)
             folder = open_run(config, update=True)
             Pipeline(folder, config).run(SEARCH if arguments.only_search else None)
-            table = table or folder.table
+            table = table or first_table(folder)
             if arguments.only_search:
                 continue
             points.append(judged(network, share, Session(folder, config), arguments.note))

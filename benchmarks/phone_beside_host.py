@@ -25,7 +25,7 @@ from amc_mobile.cli.networks import trace_network
 from amc_mobile.cli.open_device import open_device
 from amc_mobile.device.machine import cpu_model
 from amc_mobile.measurements import TimingJob, TimingProtocol
-from amc_mobile.profile.compare import median_interval
+from amc_mobile.profile.interval import median_interval
 from amc_mobile.profile.variants import Variants
 from amc_mobile.runs import write_json
 from amc_mobile.sections.device import DeviceConfig
@@ -82,7 +82,7 @@ def row(name: str, precision: str, address: str, arguments: argparse.Namespace) 
         protocol = TimingProtocol(rounds=1, warmups=10, runs=50, min_time_s=0.5, seed=number)
         turns = [("host", host), ("phone", phone)]
         for which, device in turns if number % 2 == 0 else reversed(turns):
-            medians[which].append(device.time_models([job], protocol)[0].median_us())
+            medians[which].append(device.time_models([job], protocol)[0].latency_us())
     ratios = [there / here for here, there in zip(medians["host"], medians["phone"], strict=True)]
     return {
         "network": name,

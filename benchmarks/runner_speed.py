@@ -25,13 +25,13 @@ import onnx
 
 from amc_mobile.device.host import HostDevice
 from amc_mobile.device.machine import cpu_model
-from amc_mobile.device.rounds import most_time_s
+from amc_mobile.device.rounds import timed_runs
 from amc_mobile.export.calibrate import activation_ranges
 from amc_mobile.export.quantise import quantise
 from amc_mobile.export.to_onnx import export
 from amc_mobile.measurements import TimingJob, TimingProtocol
 from amc_mobile.models.zoo import find, load_module
-from amc_mobile.profile.compare import median_interval
+from amc_mobile.profile.interval import median_interval
 from amc_mobile.runs import write_json
 from android_bench.bundle import RUNNER, Bundle, bundle
 from android_bench.runner.events import EventReader, Timed
@@ -88,7 +88,7 @@ def row(name: str, precision: str, model: bytes, made: Bundle, arguments: argpar
             for which in ("python", "runner") if number % 2 == 0 else ("runner", "python"):
                 if which == "python":
                     (measured,) = host.time_models([TimingJob(name, model)], protocol)
-                    medians[which].append(measured.median_us())
+                    medians[which].append(measured.latency_us())
                 else:
                     medians[which].append(in_runner(made, folder, protocol, arguments.threads))
     ratios = [runner / python for runner, python in zip(medians["runner"], medians["python"], strict=True)]
@@ -107,7 +107,9 @@ def row(name: str, precision: str, model: bytes, made: Bundle, arguments: argpar
 
 def in_runner(made: Bundle, folder: Path, protocol: TimingProtocol, threads: int) -> float:
     """The median of one session in the runner, µs."""
-    step = Step(0, "time", protocol.warmups, protocol.runs, protocol.min_time_s, most_time_s(protocol))
+    amount = timed_runs(protocol)
+    times = amount.runs, amount.min_time_s, amount.most_time_s, amount.fewest
+    step = Step(0, "time", protocol.warmups, *times)
     clock = "thread" if threads == 1 else "wall"
     manifest = Manifest(str(made.files[LIBRARY]), (Model("m.onnx"),), (step,), threads=threads, clock=clock)
     (folder / "manifest.txt").write_text(manifest.text(), encoding="utf-8")

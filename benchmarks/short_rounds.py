@@ -3,7 +3,7 @@
     python benchmarks/short_rounds.py --run RUN [--repeats 4] [--json] [--raw FILE]
 
 Both protocols time the networks of a finished run on this machine, in turn. What counts is how wide the interval of the
-speed-up is, and how far the medians' quotient is from the median of the rounds' quotients: nothing on a steady clock.
+speed-up is, and how far the medians' quotient is from the lower quartiles': nothing on a steady clock.
 The raw result is benchmarks/raw/short_rounds.json.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def timed(folder: RunFolder, name: str, repeat: int) -> dict[str, Any]:
     with progress_line(f"{name} {repeat}") as progress:
         found = compare(HostDevice(), *models, protocol_of(PROTOCOLS[name], repeat), None, progress)
     low, high = found.speedup_ci
-    medians = found.original.median_us() / found.pruned.median_us()
+    before, after = (statistics.median(each.round_medians_us()) for each in (found.original, found.pruned))
     return {
         "protocol": name,
         "rounds": PROTOCOLS[name].rounds,
@@ -46,7 +47,7 @@ def timed(folder: RunFolder, name: str, repeat: int) -> dict[str, Any]:
         "speedup": found.speedup,
         "interval": (low, high),
         "width": (high - low) / found.speedup,
-        "medians_off": medians / found.speedup - 1.0,
+        "medians_off": before / after / found.speedup - 1.0,
         "original_us": found.latency_before_us,
     }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from amc_mobile.measurements import Comparison, DeviceInfo
     from amc_mobile.sections.bench import BenchConfig
 
-_PROFILE_WARMUPS, _PROFILE_RUNS = 3, 10  # of each round: the layers are a picture, not a measurement to decide by
+_PROFILE_WARMUPS, _PROFILE_RUNS, _PROFILE_ROUNDS = 3, 10, 9  # the layers are a picture, not to decide by
 
 
 def bench_device(session: Session, device: Device, progress: Progress, *, table: LatencyTable | None) -> Comparison:
@@ -101,6 +101,7 @@ def protocol_of(settings: BenchConfig, seed: int) -> TimingProtocol:
         min_time_s=settings.min_time_s,
         profile_warmups=_PROFILE_WARMUPS,
         profile_runs=_PROFILE_RUNS,
+        profile_rounds=_PROFILE_ROUNDS,
         seed=seed,
     )
 

@@ -68,8 +68,8 @@ def profile_size(config: RunConfig) -> str:
         return f"none: {profile.table} is used"
     size = campaign_size(profile)
     text = (
-        f"{size['networks']} networks x {profile.rounds} rounds, {size['measurements']} measurements, about "
-        f"{size['minutes']:.1f} minutes"
+        f"{size['networks']} networks x {profile.rounds} rounds, {size['measurements']} measurements of "
+        f"{profile.turns} turns, about {size['minutes']:.1f} minutes"
     )
     return text + (", and every layer alone" if profile.method == "layers" else "")
 
@@ -77,9 +77,15 @@ def profile_size(config: RunConfig) -> str:
 def campaign_size(profile: ProfileConfig) -> dict[str, float]:
     """Networks, measurements (the full network is in every chunk) and minutes of a profile.
 
-    Minutes are those of networks that take up to 20 ms; slower ones take up to four times as long.
+    Minutes are those of networks that take up to 10 ms on a steady device; slower ones take longer.
     """
     labels = [SENTINEL, "smallest", *map(str, range(profile.carriers))]
     networks, measurements = len(labels), Plan(dict.fromkeys(labels, Policy(())), profile.rounds, 0).steps()
     minutes = measurements * (profile.turns * (profile.min_time_s + _AROUND_S) + _PROFILE_S) / 60
-    return {"networks": networks, "rounds": profile.rounds, "measurements": measurements, "minutes": round(minutes, 1)}
+    return {
+        "networks": networks,
+        "rounds": profile.rounds,
+        "turns": profile.turns,
+        "measurements": measurements,
+        "minutes": round(minutes, 1),
+    }

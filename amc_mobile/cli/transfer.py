@@ -206,7 +206,7 @@ def _contender(work: Trainings, name: ContenderName, right: np.ndarray, times: T
     if times is None:
         return made
     device, measured = times
-    made = replace(made, latency_us=measured[name].median_us())
+    made = replace(made, latency_us=measured[name].latency_us())
     if "original" not in measured or device.emulated:
         return made
     speedup, interval = speedup_of(measured["original"], measured[name], work.config.seed)

@@ -4,6 +4,7 @@ The JSON names the CSV's checksum and carries its own, so that damage is found; 
 back bit for bit. `SCHEMA` counts up when the meaning of a field changes.
 
 Schema 1: the first one. Schema 2: laws of several forms, what the profiler adds to a node, steadiness by chunk, batch.
+Since chunks have turns, a sample's times are a list of them; before there was one, and no list.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from torch import Tensor
 from amc_mobile.device import machine
 from amc_mobile.device.node_times import middle_mean, name_uniquely
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Record, profiled, timed, timed_runs
+from amc_mobile.device.rounds import Record, profiled, timed, timed_runs, warmup_runs
 from amc_mobile.device.torch_graph import TorchGraph, as_on_device, image_input
 from amc_mobile.device.torch_nodes import NodeProcess
 from amc_mobile.device.torch_runner import Action, TorchRunner
@@ -133,11 +133,14 @@ class TorchDevice:
             runner = self._open(model)
             if self._graphs and not runner.captured:
                 self._eager[job.label] = None
-            record.warmups_us.append(runner.warm_up(protocol.warmups, before))
+            record.warmups_us.append(runner.warm_up(warmup_runs(protocol), before))
             record.values_us.append(runner.times_us(timed_runs(protocol), before))
             if profiled(job, record.rounds - 1, protocol):
-                elsewhere = self._elsewhere.times_us(job, protocol) if self._on_gpu else None
-                record.add_nodes(_as_nodes(model, elsewhere or _node_times_us(runner, protocol, before)))
+                if self._on_gpu:
+                    times_us = self._elsewhere.times_us(job, protocol)
+                else:
+                    times_us = _node_times_us(runner, protocol, before)
+                record.add_nodes(_as_nodes(model, times_us))
         except DeviceError:
             raise
         except Exception as error:

@@ -28,7 +28,7 @@ from amc_mobile.device import machine
 from amc_mobile.device.node_times import Node, name_uniquely, node_times, original_outputs, parse_profile
 from amc_mobile.device.ort_session import CPU, CUDA, Runner, choose_clock
 from amc_mobile.device.protocol import Progress
-from amc_mobile.device.rounds import Amount, Record, profile_runs, profiled, timed, timed_runs, warmup_runs
+from amc_mobile.device.rounds import Record, profile_runs, profile_warmups, profiled, timed, timed_runs, warmup_runs
 from amc_mobile.errors import DeviceError
 from amc_mobile.measurements import Conditions, DeviceInfo, Measurement, NodeTime, Start, TimingJob, TimingProtocol
 from amc_mobile.types import Precision
@@ -152,13 +152,13 @@ class HostDevice:
             if key not in self._nodes:
                 options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             runner = Runner(named, options, self._clock)
-            runner.times_us(Amount(protocol.profile_warmups))
+            warmups = len(runner.times_us(profile_warmups(protocol)))
             runner.times_us(profile_runs(protocol))
             text = Path(runner.session.end_profiling()).read_text(encoding="utf-8")
             if original is not None and key not in self._nodes:
                 self._nodes[key] = original_outputs(original, onnx.load(options.optimized_model_filepath))
                 self._as_they_are |= {key} if named is model else set()
-        return node_times(parse_profile(text, protocol.profile_warmups), self._nodes[key])
+        return node_times(parse_profile(text, warmups), self._nodes[key])
 
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()

@@ -18,6 +18,7 @@ from amc_mobile.measurements import Conditions, Measurement, NodeTime, Start, Ti
 _FEWEST = 15  # runs that a slow network has in any case, of all rounds together,
 _FEWEST_EACH = 3  # and of each
 _FEWEST_WARMUPS = 2
+_FEWEST_PROFILED = 15  # of each profile
 _LONG = 4.0  # times the least time: runs that take longer are fewer
 _PROFILE_S = 2.0  # which the runs of a profile may take in any case: they are fewer than the others
 
@@ -52,7 +53,12 @@ def warmup_runs(protocol: TimingProtocol) -> Amount:
 
 def profile_runs(protocol: TimingProtocol) -> Amount:
     """The runs of a profile that count."""
-    return Amount(protocol.profile_runs, 0.0, max(_most_time_s(protocol), _PROFILE_S), _FEWEST)
+    return Amount(protocol.profile_runs, 0.0, max(_most_time_s(protocol), _PROFILE_S), _FEWEST_PROFILED)
+
+
+def profile_warmups(protocol: TimingProtocol) -> Amount:
+    """The runs of a profile before those that count."""
+    return replace(profile_runs(protocol), runs=protocol.profile_warmups, fewest=_FEWEST_WARMUPS)
 
 
 def _most_time_s(protocol: TimingProtocol) -> float:

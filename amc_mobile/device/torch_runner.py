@@ -76,11 +76,13 @@ class TorchRunner:
         self._replayed.replay()
         return self._output
 
-    def warm_up(self, at_least: int, before: Action | None = None) -> tuple[float, ...]:
+    def warm_up(self, amount: Amount, before: Action | None = None) -> tuple[float, ...]:
         """Times in µs of the runs until five in a row agree within 2 %, or until there have been enough."""
         times_us: list[float] = []
-        most = max(at_least, _MOST_WARMUPS)
-        while len(times_us) < at_least or (len(times_us) < most and not settled(times_us)):
+        most, begin = max(amount.runs, _MOST_WARMUPS), time.perf_counter()
+        while len(times_us) < amount.runs or (len(times_us) < most and not settled(times_us)):
+            if len(times_us) >= amount.fewest and time.perf_counter() - begin >= amount.most_time_s:
+                break
             times_us.append(self._time_us(before))
         return tuple(times_us)
 

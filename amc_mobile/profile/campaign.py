@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_mobile.device.stability import noise_floor
-from amc_mobile.measurements import Conditions
+from amc_mobile.measurements import Conditions, lower_quartile
 from amc_mobile.profile.mapping import RowKey
 from amc_mobile.types import Policy
 
 SENTINEL = "full"
-CHUNK = 4  # networks between two readings of the sentinel
+CHUNK = 4  # networks that take turns with the sentinel
 DRIFT = 0.03  # a chunk further off than this is measured again,
 LOAD = 0.5  # and one in which other programs kept so many cores busier than in the quietest chunk
 _AGAIN = 1.0  # at most so many chunks are measured again, as a share of the plan's
@@ -34,7 +34,8 @@ _AGAIN = 1.0  # at most so many chunks are measured again, as a share of the pla
 class Sample:
     """One network in one chunk: raw runs and warm-ups of each turn, and the time of each row.
 
-    Rows are of the first turn, of a sentinel in the first chunk of a round only.
+    Rows are times of nodes from the first turn (of the sentinel in the first chunk of a round only), or of layers alone
+    in the first chunk that has the network.
     """
 
     label: str
@@ -44,7 +45,7 @@ class Sample:
 
     def time_us(self) -> float:
         """The lower quartile of the turns' medians, µs."""
-        return float(np.quantile([*map(statistics.median, self.values_us)], 0.25))
+        return lower_quartile([*map(statistics.median, self.values_us)])
 
 
 @dataclass(frozen=True, slots=True)

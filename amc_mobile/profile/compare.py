@@ -9,7 +9,7 @@ import numpy as np
 
 from amc_mobile.device.protocol import Device, ModelsFailed, Progress
 from amc_mobile.measurements import Comparison, Measurement, TimingJob, TimingProtocol
-from amc_mobile.profile.interval import median_interval
+from amc_mobile.profile.interval import speedup_interval
 from amc_mobile.profile.layer_times import layer_times
 from amc_mobile.profile.variants import Variants
 
@@ -31,9 +31,9 @@ def compare(
 ) -> Comparison:
     """How much faster the pruned network is, and whether the table foresaw it.
 
-    The speedup is the median of the rounds' ratios: the networks of a round are timed next to each other, so that a
-    device that slows down slows all of them. The interval is a bootstrap over the rounds. Latencies are on the
-    original's clock: its median, divided by the speedups.
+    A latency is the lower quartile of the rounds, as in a latency table: what disturbs a network only slows it down,
+    and small networks more than large ones. The networks of a round are timed next to each other, so that a device that
+    slows down slows all of them. A speed-up is the quotient of two latencies, its interval a bootstrap over the rounds.
 
     `predicted_us` is the table's word for the pruned network, `reference_us` the original's time when the table was
     measured. A shared or warm device is some percent faster or slower another day, all networks alike: the original,
@@ -82,7 +82,7 @@ def _compared(
 ) -> Comparison:
     before, after = measured["original"], measured["pruned"]
     int8, original_int8 = measured.get("int8"), measured.get("original_int8")
-    before_us = before.median_us()
+    before_us = before.latency_us()
     speedup, interval = speedup_of(before, after, seed)
     after_us = before_us / speedup
     speedup_int8, interval_int8 = (None, None) if int8 is None else speedup_of(before, int8, seed)
@@ -112,6 +112,6 @@ def _compared(
 
 
 def speedup_of(before: Measurement, after: Measurement, seed: int) -> tuple[float, tuple[float, float]]:
-    """Median of the rounds' ratios, and its 95 % interval."""
-    ratios = [a / b for a, b in zip(before.round_medians_us(), after.round_medians_us(), strict=True)]
-    return float(np.median(ratios)), median_interval(ratios, np.random.default_rng(seed))
+    """The quotient of the latencies, and its 95 % interval."""
+    rounds = before.round_medians_us(), after.round_medians_us()
+    return before.latency_us() / after.latency_us(), speedup_interval(*rounds, np.random.default_rng(seed))

@@ -59,7 +59,7 @@ def measure(
             for label in labels
         ]
         order = _with_seed(protocol, plan.seed, round_number, index)
-        told = _part(progress, plan, log.chunks, round_number, protocol.rounds)
+        told = _part(progress, plan, log.chunks, protocol.rounds, step)
         results = device.time_models(jobs, order, told)
         samples = tuple(_sample(result, variants) for result in results)
         if rows == "layers":
@@ -101,7 +101,7 @@ class _Alone:
                 progress(0, 1, f"layers of {label}, {step} of {steps}")
 
         results = self._device.time_models(jobs, _ALONE, told) if jobs else []
-        self._timed.update({key: result.median_us() for (key, _model), result in zip(fresh, results, strict=True)})
+        self._timed.update({key: result.latency_us() for (key, _model), result in zip(fresh, results, strict=True)})
         return {row: self._timed[key] for row, key in layer_keys(self._variants.traced, policy).items()}
 
 
@@ -110,15 +110,19 @@ def _with_seed(protocol: TimingProtocol, *numbers: int) -> TimingProtocol:
     return replace(protocol, seed=int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-def _part(progress: Progress | None, plan: Plan, done: list[Chunk], round_number: int, turns: int) -> Progress | None:
-    """Progress of one chunk as a part of the whole campaign; what is measured again adds to the total."""
+def _part(
+    progress: Progress | None, plan: Plan, done: list[Chunk], turns: int, slot: tuple[int, int]
+) -> Progress | None:
+    """Progress of one chunk as a part of the whole campaign, in turns; what is measured again adds to the total."""
     if progress is None:
         return None
+    number, index = slot
     before = turns * sum(len(chunk.samples) for chunk in done)
+    here = turns * len(plan.chunks(number)[index])
 
-    def report(step: int, steps: int, what: str) -> None:
-        total = max(turns * plan.steps(), before + steps)
+    def report(step: int, steps: int, what: str) -> None:  # a phone's steps are not turns: it counts profiles, too
         again = " (again: it was disturbed)" if len(done) >= plan.size else ""
-        progress(before + step, total, f"round {round_number + 1}, {what}{again}")
+        total = max(turns * plan.steps(), before + here)
+        progress(before + here * step // max(steps, 1), total, f"round {number + 1}, {what}{again}")
 
     return report

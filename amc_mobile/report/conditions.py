@@ -27,7 +27,7 @@ def conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[st
         yield (
             "Profile protocol",
             (
-                f"{profile.carriers} carriers, {profile.rounds} rounds of {profile.turns} turns, each of "
+                f"{profile.carriers} carriers, {profile.rounds} rounds of {_turns(sources, profile.turns)}, each of "
                 f"{profile.warmups} warm-ups and at least {profile.runs} runs and {profile.min_time_s:g} s"
             ),
         )
@@ -39,6 +39,13 @@ def conditions(sources: Sources, device: DeviceInfo | None) -> Iterator[tuple[st
         yield what, f"outputs differ by at most {sources.summary.parity:.1e}, relative"
     yield "Model SHA-256", sources.model_sha256 or "not recorded"
     yield from ((f"Version of {name}", text) for name, text in sources.summary.versions.items())
+
+
+def _turns(sources: Sources, asked: int) -> str:
+    """Of a network in a round, as the table has it: a run of a former version had one."""
+    told = None if sources.table is None else sources.table.evidence.get("protocol", {}).get("rounds")
+    turns = told if isinstance(told, int) else asked
+    return f"{turns} turn{'s' * (turns != 1)}"
 
 
 def device_rows(device: DeviceInfo) -> Iterator[tuple[str, str]]:

@@ -45,8 +45,8 @@ def draw_device(device: DeviceFacts, number: int) -> tuple[Picture, ...]:
 def rounds(device: DeviceFacts, name: str) -> Picture:
     """Every interleaved round: medians of the networks, with the 10th to 90th percentile of the runs."""
     title = "Latency, round by round"
-    medians = ", ".join(f"{_STYLES[one.label][3]} {say.ms(one.latency_us)}" for one in device.networks)
-    text = f"{len(device.pruned.rounds)} interleaved rounds. Medians: {medians}."
+    latencies = ", ".join(f"{_STYLES[one.label][3]} {say.ms(one.latency_us)}" for one in device.networks)
+    text = f"{len(device.pruned.rounds)} interleaved rounds. Latencies: {latencies}."
     with canvas(230) as (figure, axes):
         for network in device.networks:
             _round_marks(axes, network.rounds, *_STYLES[network.label][:2])

@@ -30,7 +30,7 @@ class SpeedTable:
 def speed_table(device: DeviceFacts) -> SpeedTable:
     """Latency, speed-up, prediction, start, memory and file size; rows that the device does not fill are left out."""
     rounds = len(device.pruned.rounds)
-    caption = f"Latency: median of {rounds} interleaved rounds; in brackets 95 % intervals"
+    caption = f"Latency: lower quartile of {rounds} interleaved rounds; in brackets 95 % intervals"
     if any(network.load_us is not None for network in device.networks):
         caption += "; first run and loading by the wall clock"
     return SpeedTable(

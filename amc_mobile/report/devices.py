@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_mobile.measurements import Comparison, Conditions, DeviceInfo, LayerTime, Measurement
-from amc_mobile.profile.interval import median_interval
+from amc_mobile.profile.interval import latency_interval
 from amc_mobile.report.conditions import Rows, comparison_rows, device_rows
 from amc_mobile.report.outcome import RoundTimes, round_times
 from amc_mobile.report.sources import Sources
@@ -177,8 +177,8 @@ def _network(
     latency_us = latencies_us[label]
     return NetworkSpeed(
         label=label,
-        latency_us=measured.median_us() if latency_us is None else latency_us,
-        latency_ci=median_interval(medians, np.random.default_rng(0)),
+        latency_us=measured.latency_us() if latency_us is None else latency_us,
+        latency_ci=latency_interval(medians, np.random.default_rng(0)),
         speedup=None if emulated else speedup,
         speedup_ci=None if emulated else speedup_ci,
         load_us=statistics.median(start.load_us for start in measured.starts) if measured.starts else None,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from amc_mobile.measurements import TableCheck
 from amc_mobile.report import wording as say
 
+_ANOTHER = 0.03  # beyond which a clock is another than the table's
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -15,6 +17,14 @@ class Settled:
 
     checks: tuple[TableCheck, ...] = ()
     skipped: str = ""
+
+
+def _drift(check: TableCheck) -> str:
+    """That the clock was another one, where it was; it has been taken out."""
+    off = check.drift - 1.0
+    if abs(off) <= _ANOTHER:
+        return ""
+    return f"; the original took {say.signed_percent(off)} beside the table, which is taken out"
 
 
 def sentences(settled: Settled | None, tolerance: float) -> Iterator[str]:
@@ -29,7 +39,7 @@ def sentences(settled: Settled | None, tolerance: float) -> Iterator[str]:
         )
         yield (
             f"{when}: the table said {say.ms(check.predicted_us)}, the clock {say.ms(check.measured_us)} "
-            f"(off by {say.signed_percent(check.error)})."
+            f"(off by {say.signed_percent(check.error)}{_drift(check)})."
         )
         if check.repaired:
             yield (
@@ -38,5 +48,7 @@ def sentences(settled: Settled | None, tolerance: float) -> Iterator[str]:
                 f"{say.percent(check.mape_before)}, now {say.percent(check.mape_after)}). The search was finished on "
                 "the repaired table."
             )
+        elif abs(check.error) > tolerance and check.other_clock:
+            yield "The device was in another mood than when the table was measured, and the table was left as it is."
         elif abs(check.error) > tolerance:
             yield f"That is more than {say.percent(tolerance, 0)}, and no further repair was allowed."

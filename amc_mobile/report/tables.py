@@ -109,7 +109,7 @@ def key_caption(facts: Facts) -> str:
     parts = []
     if facts.speed is not None:
         parts.append(
-            f"Latency: median of {len(facts.speed.pruned)} interleaved rounds, speed-up with its 95 % interval"
+            f"Latency: lower quartile of {len(facts.speed.pruned)} interleaved rounds, speed-up with its 95 % interval"
         )
     if facts.accuracy is not None:
         spread = "" if facts.accuracy.before_error is None else ", ± one standard error"

@@ -111,8 +111,9 @@ def honesty_notes(
 
 def _speed_notes(speed: SpeedFacts | None, devices: Sequence[DeviceFacts]) -> Iterator[str]:
     yield (
-        "The networks were timed in turns, round by round, on the same device; every time is a median of raw values "
-        "that comparison.json and devices/*.json keep."
+        "The networks were timed in turns, round by round, on the same device. A latency is the lower quartile of the "
+        "rounds, each of them a median: what disturbs a network only slows it down. Raw values are in comparison.json "
+        "and devices/*.json."
     )
     if any(device.layers for device in devices):
         yield (

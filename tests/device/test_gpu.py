@@ -65,7 +65,7 @@ def test_a_precision_answers_nearly_the_same(precision: str, tolerance: float):
     _runner, answer, wanted = outputs("cpu", precision)
     assert np.abs(answer - wanted).max() < tolerance * np.abs(wanted).max()
     (measured,) = TorchDevice("cpu", precision=precision).time_models([job(profile=True)], QUICK)
-    assert measured.median_us() > 0
+    assert measured.latency_us() > 0
     assert len(measured.nodes) == len(small_network().graph.node)
 
 

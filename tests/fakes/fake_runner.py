@@ -142,16 +142,16 @@ class FakeRunner:
 
     def _times(self, step: Step, run_us: float) -> dict[str, Any]:
         """Times of a session by the law; the first runs take longer, as they do."""
-        slow = [run_us * times for times in SETTLING] + [run_us] * step.warmups
+        most = int(min(step.most_time_s, 1e6) * 1e6 / run_us)
+        warmups = min(step.warmups, max(2, most))
+        slow = [run_us * times for times in SETTLING] + [run_us] * warmups
         value_us = round(run_us, 3)
         runs = max(step.runs, int(step.min_time_s * 1e6 / run_us + 1.0) if step.min_time_s else 0)
-        runs = (
-            min(runs, max(step.fewest_runs, int(step.most_time_s * 1e6 / run_us))) if step.most_time_s < 1e9 else runs
-        )
+        runs = min(runs, max(step.fewest_runs, most))
         return {
             "load_us": LOAD_US,
             "first_run_us": round(slow[0], 3),
-            "warmups_us": [round(us, 3) for us in slow[: step.warmups]],
+            "warmups_us": [round(us, 3) for us in slow[:warmups]],
             "values_us": [value_us] * runs,
         }
 

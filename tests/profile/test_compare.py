@@ -51,7 +51,7 @@ def test_a_device_that_slows_down_slows_both():
 
 @pytest.mark.parametrize("lasts", [0.13, 0.23, 0.41])
 def test_a_device_with_moods_is_not_mistaken_in_many_short_rounds(lasts):
-    """One that is a third slower again and again: the two medians may be of different moods, the ratios are not."""
+    """One that is a third slower again and again: a quarter of the rounds of each network is not."""
     original, pruned = pair()
     steady = compare(AnalyticDevice(), original, pruned, PROTOCOL, None)
     whole_s = sum(map(sum, steady.original.values_us + steady.pruned.values_us)) / 1e6

@@ -120,6 +120,17 @@ def test_calibration_finds_scale_and_constant_beside_an_outlier():
     assert line(1000.0) == pytest.approx(1170.0, rel=5e-3)
 
 
+def test_what_counts_for_more_networks_draws_the_line_to_itself():
+    """Twelve networks say one law, four near one place another by 5 %."""
+    sums = np.concatenate([np.linspace(500, 5000, 12), [2000.0, 2050.0, 2100.0, 2150.0]])
+    near = np.arange(16) >= 12
+    clock = 100.0 + sums * np.where(near, 1.05, 1.0)
+    equal, weighted = calibrate(sums, clock), calibrate(sums, clock, np.where(near, 4.0, 1.0))
+    off = [abs(line(sums[near]) / clock[near] - 1.0).max() for line in (equal, weighted)]
+    assert off[1] < 0.6 * off[0]
+    assert calibrate(sums, clock, np.full(16, 4.0)) == pytest.approx(equal)
+
+
 def test_calibration_of_nothing_is_still_monotone():
     assert calibrate(np.full(5, 10.0), np.full(5, 20.0)) == Calibration(0.0, 2.0)
     falling = calibrate(np.array([1.0, 2.0, 3.0, 4.0]), np.array([40.0, 30.0, 20.0, 10.0]))

@@ -102,12 +102,12 @@ def test_a_wider_group_never_costs_less(network):
             assert all(a <= b for a, b in itertools.pairwise(prices))
 
 
-@pytest.mark.parametrize("turns", [1, 7])
-def test_drift_is_taken_out_by_the_sentinel(turns):
+@pytest.mark.parametrize(("turns", "corrected"), [(1, True), (7, False)])
+def test_drift_is_taken_out_by_the_sentinel(turns, corrected):
     """With one turn the clock moves by 27 % meanwhile, with seven to its fivefold: few chunks are of the level."""
     steady, config = made(residual_network), CONFIG.model_copy(update={"turns": turns})
     drifting = made(residual_network, AnalyticDevice(drift=lambda seconds: 1.0 + 0.5 * seconds), config)
-    assert drifting.evidence["drift_corrected"] or turns > 1
+    assert drifting.evidence["drift_corrected"] == corrected  # no network is in two steady chunks of seven turns
     assert not steady.evidence["drift_corrected"]
     assert drifting.validation.mape < 0.01
     ratios = [
@@ -131,7 +131,7 @@ def test_a_clock_that_changes_by_the_second_is_taken_out_by_turns():
     assert np.abs(off(turns=1, runs=63)).max() > 0.1
 
 
-def test_a_table_of_former_versions_is_fitted_again_to_the_same():
+def test_what_a_table_of_former_versions_was_made_from_is_read():
     """Its chunks have one turn, which is no list."""
     evidence = made(residual_network, config=CONFIG.model_copy(update={"turns": 1})).evidence
     seen, noise = observe(evidence)
@@ -141,6 +141,7 @@ def test_a_table_of_former_versions_is_fitted_again_to_the_same():
     again, noise_again = observe(evidence)
     assert noise_again == noise
     assert np.array_equal(again.clock_us, seen.clock_us)
+    assert all(np.array_equal(again.rows_us[key], times) for key, times in seen.rows_us.items())
 
 
 def steadiness(table: LatencyTable) -> list[tuple[int, int, bool, bool]]:

@@ -167,24 +167,24 @@ def comparison(
     """With int8, and with times of the layers of `graph`: everything that a comparison can hold."""
     original, pruned = measurement("original", before_us, seed=3), measurement("pruned", after_us, seed=4)
     original_int8, int8 = measurement("original_int8", before_us / 2, seed=6), measurement("int8", after_us / 2, seed=5)
-    speedup, alone, speedup_int8 = (original.median_us() / each.median_us() for each in (pruned, original_int8, int8))
+    speedup, alone, speedup_int8 = (original.latency_us() / each.latency_us() for each in (pruned, original_int8, int8))
     names = [] if graph is None else [*(layer.name for layer in graph.layers), ""]
     return Comparison(
         device=device,
         original=original,
         pruned=pruned,
-        latency_before_us=original.median_us(),
-        latency_after_us=pruned.median_us(),
+        latency_before_us=original.latency_us(),
+        latency_after_us=pruned.latency_us(),
         speedup=speedup,
         speedup_ci=(speedup * 0.985, speedup * 1.015),
         predicted_us=predicted_us,
-        prediction_error=predicted_us / pruned.median_us() - 1,
+        prediction_error=predicted_us / pruned.latency_us() - 1,
         int8=int8,
-        latency_int8_us=int8.median_us(),
+        latency_int8_us=int8.latency_us(),
         speedup_int8=speedup_int8,
         speedup_int8_ci=(speedup_int8 * 0.98, speedup_int8 * 1.02),
         original_int8=original_int8,
-        latency_original_int8_us=original_int8.median_us(),
+        latency_original_int8_us=original_int8.latency_us(),
         speedup_original_int8=alone,
         speedup_original_int8_ci=(alone * 0.98, alone * 1.02),
         bytes={"original": 412_345, "pruned": 151_002, "original_int8": 110_001, "int8": 45_678},
