@@ -99,7 +99,7 @@ def _latency(raw: Mapping[str, Any]) -> Iterator[Row]:
 
 def _latency_again(raw: Mapping[str, Any]) -> Iterator[Row]:
     """The second series of the same, whose searches ended with a refinement."""
-    yield from _leads(raw["points"], ", with the refinement, on a restless clock")
+    yield from _leads(raw["points"], ", searched again with the refinement")
 
 
 def _leads(points: Sequence[Mapping[str, Any]], how: str) -> Iterator[Row]:

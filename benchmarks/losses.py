@@ -13,7 +13,6 @@ def losses(raw: Mapping[str, Any]) -> str:
     """Markdown for what the raw files that are there show against the method."""
     makers = {
         "latency_curve": _no_lead,
-        "latency_curve_refined": _off_the_clock,
         "rules": _no_lead_after_training,
         "search_quality": _ddpg_alone,
         "resnet56": _macs_are_not_time,
@@ -44,17 +43,6 @@ def _no_lead(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"**Far cuts need training.** {name} under {shares} keeps less than half of its accuracy "
                 "without fine-tuning, with any agent. 650 images cannot train it again here."
             )
-
-
-def _off_the_clock(raw: Mapping[str, Any]) -> Iterator[str]:
-    over = [each for each in raw["points"] if each["off"] > 0.03]
-    if over:
-        shares = ", ".join(f"{each['share']:.0%} ({each['off']:+.1%})" for each in over)
-        yield (
-            f"**A table made on a restless clock.** {network_name(over[0]['network'])}, searched again under {shares}: "
-            "the clock says more than was asked for. The table was made while the processor's speed changed by a "
-            "third every few seconds, and the check after the search refused to judge it."
-        )
 
 
 def _no_lead_after_training(raw: Mapping[str, Any]) -> Iterator[str]:
