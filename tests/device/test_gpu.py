@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -92,12 +93,19 @@ def test_warm_up_ends_when_five_runs_agree_or_when_there_were_enough(monkeypatch
     runner, _answer, _wanted = outputs("cpu")
     falling = iter([200.0, 150.0, 120.0, 101.0, 100.0, 100.0, 100.0, 101.0, 100.0])
     monkeypatch.setattr(runner, "_time_us", lambda _before: next(falling))
-    assert len(runner.warm_up(2)) == 8
+    assert len(runner.warm_up(Amount(2))) == 8
     restless = iter([100.0, 200.0] * 100)
     monkeypatch.setattr(runner, "_time_us", lambda _before: next(restless))
-    assert len(runner.warm_up(2)) == 100
-    assert len(runner.warm_up(7)) == 93 + 7
+    assert len(runner.warm_up(Amount(2))) == 100
+    assert len(runner.warm_up(Amount(7))) == 93 + 7
     assert not settled([100.0] * 4)
+
+
+def test_warm_up_ends_when_there_is_no_time(monkeypatch: pytest.MonkeyPatch):
+    runner, _answer, _wanted = outputs("cpu")
+    restless = itertools.count(100, 50)
+    monkeypatch.setattr(runner, "_time_us", lambda _before: float(next(restless)))
+    assert len(runner.warm_up(Amount(50, 0.0, 0.0, fewest=2))) == 2
 
 
 def test_slow_networks_have_fewer_runs(monkeypatch: pytest.MonkeyPatch):
