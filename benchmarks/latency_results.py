@@ -50,7 +50,13 @@ def table_error(raw: Mapping[str, Any]) -> str:
         '"MACs alone" is the best line through the carriers\' MACs; "prices" are what a search pays, which never fall '
         "with a width; the last three columns are the layers' shares of the full network, by the table and (in "
         "brackets) by the runtime's profiler in place, in the table's own campaign. On two threads this virtual "
-        "machine has two moods, 35 % apart, that last for minutes: a table is of one of them.\n"
+        "machine has two moods, 35 % apart, that last for minutes: a table is of one of them."
+        + (
+            ""
+            if "turns" in raw["rows"][0]
+            else " Networks were timed once a round, for a second: before they took turns."
+        )
+        + "\n"
     )
 
 

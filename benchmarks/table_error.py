@@ -115,6 +115,7 @@ def one(traced: TracedGraph, name: str, threads: int, arguments: argparse.Namesp
         "threads": threads,
         "carriers": len(table.evidence["networks"]) - 2,
         "rounds": table.evidence["rounds_wanted"],
+        "turns": ProfileConfig().turns,
         "mape": own.mape,
         "max": own.max_error,
         "bias": own.bias,
