@@ -9,16 +9,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 DEVICE_KEY = ("model", "runtime", "provider", "precision", "threads", "optimisation", "batch")
 
 
 def lower_quartile(times: Sequence[float]) -> float:
     """The time below which a quarter of them is, between two of them where it has to be."""
-    ordered = sorted(times)
-    place = 0.25 * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return float(np.quantile(times, 0.25))
 
 
 @dataclass(frozen=True, slots=True)

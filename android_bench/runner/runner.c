@@ -1234,7 +1234,8 @@ static bool append_run(
     return run_once(session, clock, &(*values_us)[(*count)++], problem);
 }
 
-/* At least step->runs runs and step->min_s; once there are step->fewest, none begins after step->most_s. Warm-ups alike. */
+/* At least step->runs runs and step->min_s; once there are step->fewest, none begins after step->most_s, and once there
+   are FEWEST_WARMUPS, no warm-up does. */
 static bool time_runs(
     const struct Session *session, const struct Step *step, clockid_t clock, struct Times *times,
     struct Problem *problem) {
