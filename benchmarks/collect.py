@@ -25,7 +25,8 @@ RAW = HERE / "raw"
 HEAD = """# Results
 
 Written by `python benchmarks/collect.py RUN ...` from finished runs; the raw facts of each row lie in `raw/`.
-Accuracy is top-1 on test images that the search never saw, before any fine-tuning unless a column says otherwise.
+Accuracy is top-1 on test images that the search never saw, before any fine-tuning unless a column says otherwise; of
+detectors it is COCO's mAP over IoU 0.5 to 0.95.
 "Uniform" prunes every group by the same ratio, on the same budget, with the same least-squares repair.
 
 **Where the data differ from the paper's.** The CIFAR-10 training images here are JPEG files (quality 75, chroma
@@ -39,10 +40,11 @@ serve search and calibration. Fine-tuning takes few epochs here, and there was n
 ## What the paper claims, and what was found here
 
 """
+NEED_NO_DATA = {"demo": "make demo", "ssdlite_shapes": "amc run configs/ssdlite_shapes.toml"}
 COLUMNS = (
     "run",
     "budget",
-    "top-1 before",
+    "original",
     "pruned",
     "uniform",
     "fine-tuned",
@@ -64,7 +66,7 @@ def facts(run: Path) -> dict[str, Any]:
         if key not in ("onnx", "onnx_int8", "weights", "report", "commands")
     }
     return {
-        "command": command(run, files["summary"]),
+        "command": command(run),
         **kept,
         "accuracy": files["accuracy"],
         "table": {key: value for key, value in files["table"]["validation"].items() if key != "points"},
@@ -74,19 +76,18 @@ def facts(run: Path) -> dict[str, Any]:
     }
 
 
-def command(run: Path, summary: dict[str, Any]) -> str:
+def command(run: Path) -> str:
     """What to type to get this row again."""
-    if summary["model"] == "digits":
-        return "make demo"
-    return f"make bench-{run.name} DATA=FOLDER"
+    return NEED_NO_DATA.get(run.name, f"make bench-{run.name} DATA=FOLDER")
 
 
 def row(name: str, fact: dict[str, Any]) -> str:
     """One line of the table."""
     accuracy = fact["accuracy"]
     low, high = fact["speedup_ci"]
+    unit = " mAP" if accuracy["metric"] == "map" else ""
     shares = [
-        f"{accuracy[which]['top1']:.1%}" if accuracy.get(which) else "–"
+        f"{accuracy[which][accuracy['metric']]:.1%}{unit}" if accuracy.get(which) else "–"
         for which in ("original", "pruned", "uniform", "finetuned")
     ]
     budget = f"{fact['fraction']:.0%} {fact['metric'].removesuffix('_us')}"

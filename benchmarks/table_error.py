@@ -90,8 +90,9 @@ def one(traced: TracedGraph, name: str, threads: int, arguments: argparse.Namesp
     """The table of one network and number of threads, and how wrong it is."""
     key, device, work = f"{name}-t{threads}", HostDevice(threads), arguments.work
     config = ProfileConfig(carriers=arguments.carriers, rounds=arguments.rounds)
-    path, seconds = work / f"{key}.json", work / f"{key}.seconds"
-    partial, started = work / f"{key}.partial", time.perf_counter()
+    stem = f"{key}-{config.carriers}x{config.rounds}x{config.turns}"  # what was measured otherwise is not taken for it
+    path, seconds = work / f"{stem}.json", work / f"{stem}.seconds"
+    partial, started = work / f"{stem}.partial", time.perf_counter()
     if not path.is_file():
         table = profile(traced, device, config, **GRID, progress=_tell(f"{key} profile"), checkpoint=partial)
         with seconds.open("a") as spent:  # several lines if it was interrupted
@@ -107,7 +108,7 @@ def one(traced: TracedGraph, name: str, threads: int, arguments: argparse.Namesp
         config.model_copy(update={"rounds": min(HELD_OUT_ROUNDS, arguments.rounds)}),
         seed=1,
         progress=_tell(f"{key} held out"),
-        checkpoint=work / f"{key}.held_out",
+        checkpoint=work / f"{stem}.held_out",
     )
     own = found.validation
     row = {
@@ -115,7 +116,7 @@ def one(traced: TracedGraph, name: str, threads: int, arguments: argparse.Namesp
         "threads": threads,
         "carriers": len(table.evidence["networks"]) - 2,
         "rounds": table.evidence["rounds_wanted"],
-        "turns": ProfileConfig().turns,
+        "turns": config.turns,
         "mape": own.mape,
         "max": own.max_error,
         "bias": own.bias,
