@@ -115,7 +115,7 @@ def _int8_alone(raw: Mapping[str, Any]) -> Iterator[str]:
     ]
     if beaten:
         yield (
-            f"**int8 first.** {raw['model']}, fine-tuned for {raw['finetune_epochs']} epochs: not pruned, in int8, it has "
+            f"**int8 first.** {raw['model']}, fine-tuned for {raw['finetune_epochs']} epochs: whole, in int8, it has "
             f"{whole['accuracy']:.1%} in {_ms(whole)}, more and sooner than {'; '.join(beaten)}."
         )
 
