@@ -8,7 +8,7 @@ as the uniform network has, so that it lands near the same latency. All repair a
 and are quantised by calibration images. Then every network, also in int8, is timed on the device, interleaved in one
 session, and tested on the images that no search saw. Beside the JSON stand the picture as .svg and .png.
 
-Runs that are finished are not run again: interrupt it, or add shares, and type the same command.
+Runs that are finished are not run again: interrupt it, add shares or epochs, and type the same command.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def run(
     """One run up to its networks in fp32 and int8."""
     config = override(base, given | {"out": arguments.work / name, "profile.table": table})
     note(f"--- {name}")
-    Pipeline(open_run(config), config).run(STAGES)
+    Pipeline(open_run(config, update=True), config).run(STAGES)
     return config
 
 
