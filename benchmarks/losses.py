@@ -17,6 +17,7 @@ def losses(raw: Mapping[str, Any]) -> str:
         "search_quality": _ddpg_alone,
         "resnet56": _macs_are_not_time,
         "demo": _less_in_int8,
+        "ssdlite_shapes": _slower_in_int8,
         "accuracy_against_clock": _int8_alone,
         "transfer": _no_lead_elsewhere,
     }
@@ -101,6 +102,18 @@ def _less_in_int8(raw: Mapping[str, Any]) -> Iterator[str]:
             f"**Less in int8.** {raw['model']}: the network that was made {raw['speedup']:.2f}x faster in float is, in "
             f"int8, {before / after:.2f}x faster than the original in int8. A budget of one precision is not kept in "
             "the other; `--precision int8` searches on an int8 table."
+        )
+
+
+def _slower_in_int8(raw: Mapping[str, Any]) -> Iterator[str]:
+    before, in_int8 = raw["latency_before_us"], raw["latency_before_int8_us"]
+    if in_int8 and in_int8 > before:
+        times = (before, in_int8, raw["latency_after_us"], raw["latency_after_int8_us"])
+        whole, whole_int8, pruned, pruned_int8 = (f"{us / 1000:.2f}" for us in times)
+        yield (
+            f"**Slower in int8.** {raw['model']} takes {whole} ms in float, {whole_int8} in int8 on {raw['device']}, "
+            f"pruned {pruned} and {pruned_int8}: its small convolutions gain nothing there, and activations without an "
+            "int8 kernel have their numbers converted and back. The report's third column shows it for each network."
         )
 
 
