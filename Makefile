@@ -102,7 +102,7 @@ need-data:
 # ------------------------------------------------------------------------------------------------------------- quality
 
 .PHONY: check
-check: quality test ## What CI runs: format, lint, types, import rules, tests
+check: quality test ## Format, lint, types, import rules, tests
 
 .PHONY: quality
 quality: setup ## As check, without the tests

@@ -103,10 +103,10 @@ class RunConfig(Section):
 
     @property
     def refines(self) -> bool:
-        """Whether the winner of the search is improved as it will be repaired: an agent by name is left alone."""
-        wanted = self.refinements > 0 and self.prune.refresh and self.prune.reconstruct
+        """Whether the winner is improved as it will be repaired: an agent by name is left alone, and a detector is."""
+        wanted = self.refinements > 0 and self.prune.refresh and self.prune.reconstruct and self.search.agent == "auto"
         suits = self.search.granularity == "channel" and self.search.protocol == "resource"
-        return wanted and suits and self.search.agent == "auto"
+        return wanted and suits and self.model.purpose == "classification"
 
     @property
     def refinements(self) -> int:

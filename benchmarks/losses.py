@@ -14,7 +14,7 @@ def losses(raw: Mapping[str, Any]) -> str:
     makers = {
         "latency_curve": _no_lead,
         "rules": _no_lead_after_training,
-        "search_quality": _ddpg_alone,
+        "search_quality": lambda found: (*_ddpg_alone(found), *_worse_on_test_images(found)),
         "resnet56": _macs_are_not_time,
         "demo": _less_in_int8,
         "ssdlite_shapes": _slower_in_int8,
@@ -22,6 +22,7 @@ def losses(raw: Mapping[str, Any]) -> str:
         "transfer": _no_lead_elsewhere,
     }
     lines = [line for name, maker in makers.items() if name in raw for line in maker(raw[name])]
+    lines += [line for name, facts in raw.items() if facts.get("budget_us") for line in _over_budget(name, facts)]
     return "\n## Where the method loses\n\n" + "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
 
 
@@ -72,6 +73,15 @@ def _no_lead_elsewhere(raw: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
+def _over_budget(name: str, run: Mapping[str, Any]) -> Iterator[str]:
+    over = run["latency_after_us"] / run["budget_us"] - 1.0
+    if over > 0:
+        yield (
+            f"**Over the budget.** {name}: {run['latency_after_us'] / 1000:.3f} ms on the clock, {over:.1%} above what "
+            f"was asked for; the table had said {run['predicted_us'] / 1000:.3f}."
+        )
+
+
 def _ddpg_alone(raw: Mapping[str, Any]) -> Iterator[str]:
     cells: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in raw["table"]:
@@ -83,6 +93,18 @@ def _ddpg_alone(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"**DDPG alone.** {network}, {budget:.0%} {metric.removesuffix('_us')}: AMC's agent as published, 400 "
                 f"episodes, ends with a divergence of {-alone:.2f} nats, cutting by each group's sensitivity with "
                 f"{-rule:.2f}. That is why it is one agent among others here."
+            )
+
+
+def _worse_on_test_images(raw: Mapping[str, Any]) -> Iterator[str]:
+    ours = {(row["network"], row["budget"], row["metric"]): row for row in raw["table"] if row["agent"] == "auto"}
+    for row in raw["table"]:
+        network, budget, metric = key = (row["network"], row["budget"], row["metric"])
+        lead = row["test_accuracy"][0] - ours[key]["test_accuracy"][0]
+        if lead > 0:
+            yield (
+                f"**Best on the search's images only.** {network}, {budget:.0%} {metric.removesuffix('_us')}: on test "
+                f"images {row['agent']} has {100 * lead:.1f} points more than `--agent auto`, without refinement."
             )
 
 

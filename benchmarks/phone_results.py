@@ -44,7 +44,10 @@ def push_speed(raw: Mapping[str, Any]) -> str:
         for name, row in raw["contestants"].items()
     ]
     title = f"Pushing {raw['megabytes']} MB to the real adbd ({raw['adb'].removeprefix('Version ')}) over loopback"
-    return section(title, "python benchmarks/push_speed.py", [head, *rows])
+    return section(title, "python benchmarks/push_speed.py", [head, *rows]) + (
+        "\nMedians over interleaved rounds of the ratio to the better of adb's own two ways, with and without "
+        "compression, by the time that adb itself reports.\n"
+    )
 
 
 def _network(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ Beside that, what the files and folders held that the settings name: see inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,13 @@ class Ledger:
     def finish(self, stage: str, inputs: str, seconds: float) -> None:
         """Notes that the stage is done; `seconds` are added to those of interrupted attempts."""
         self._set(stage, Entry(inputs, True, self._entries[stage].seconds + seconds))
+
+    def reopen(self, stages: Iterable[str]) -> None:
+        """Notes that finished stages are to be done again, from the beginning: what they were made from is new."""
+        for stage in stages:
+            entry = self._entries.get(stage)
+            if entry is not None and entry.finished:
+                self._set(stage, Entry("", False, 0.0))
 
     def seconds(self) -> dict[str, float]:
         """Seconds spent in every finished stage, in the order in which they were begun."""

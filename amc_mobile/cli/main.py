@@ -53,7 +53,8 @@ def _amc(
     """Make a trained network run in a given time on a given device, and prove it.
 
     `amc demo` shows the whole job in minutes. Data go to stdout, progress to stderr. Every run can be interrupted at
-    any time: the same command resumes it. Exit codes: 0 ok, 1 mistake, 2 usage, 3 device, 4 unstable measurement.
+    any time: the same command resumes it. Exit codes: 0 ok, 1 mistake, 2 usage, 3 device, 4 unstable measurement,
+    130 interrupted.
     """
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
 _DECIDE = ("search", "refine", "settle")  # the stages that choose the widths, in this order
+_UNTIL_DECIDED = ("train", "graph", "profile", "calibrate", *_DECIDE)  # what `amc search` does
 
 
 def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:
@@ -90,13 +91,23 @@ class Pipeline:
         return [stage.name for stage in self.stages if stage.name in _DECIDE][-1]
 
     def require(self, name: str) -> None:
-        """Raises: RunFolderError if the stage is not done, with the command that does it."""
-        if not self.finished(name):
-            verb = "search --out" if name in _DECIDE else name
-            raise RunFolderError(
-                f"{self.folder.root}: {name} is not done with the present settings; "
-                f"type `amc {verb} {self.folder.root}`, or `amc run {self.folder.config}` for everything"
-            )
+        """Raises: RunFolderError if the stage is not done, with the command that does it, or what comes before it."""
+        if self.finished(name):
+            return
+        first = self.first_missing(name)
+        verb = "search --out" if first in _UNTIL_DECIDED else first
+        line = f"amc {verb} {self.folder.root}"
+        if first == "finetune":
+            line += f" --epochs {max(self.config.finetune.epochs, 1)}"
+        raise RunFolderError(
+            f"{self.folder.root}: {name} is not done with the present settings; type `{line}`"
+            f"{'' if first == name else ' first'}, or `amc run {self.folder.config}` for everything"
+        )
+
+    def first_missing(self, name: str) -> str | None:
+        """The first unfinished stage of this one and those that it follows from, None if there is none."""
+        needed = self._closure(name)
+        return next((one.name for one in self.stages if one.name in needed and not self.finished(one.name)), None)
 
     def require_before(self, names: Sequence[str]) -> None:
         """Raises: ConfigError for a name that no stage has; RunFolderError if one needs a stage that is not done."""
@@ -135,6 +146,7 @@ class Pipeline:
         for path in (*stage.outputs(other), *stage.extras(other)):
             if path.is_file():
                 copy_file(path, self.folder.root / path.relative_to(other.root))
+        ledger.reopen(self._followers(stage.name))
         ledger.finish(stage.name, inputs, 0.0)
         note(f"{stage.name:>10}  taken from {other.root}")
         return True
@@ -160,9 +172,22 @@ class Pipeline:
             else:
                 ledger.pause(stage.name, inputs, time.monotonic() - start)
             raise
+        ledger.reopen(self._followers(stage.name))
         ledger.finish(stage.name, inputs, time.monotonic() - start)
         stage.tidy(self.folder)
         note(f"{stage.name:>10}  done in {time.monotonic() - start:.1f} s")
+
+    def _closure(self, name: str) -> set[str]:
+        """This stage and all that it follows from."""
+        needed = {name}
+        for stage in reversed(self.stages):
+            if stage.name in needed:
+                needed.update(stage.after)
+        return needed
+
+    def _followers(self, name: str) -> list[str]:
+        """The stages whose files are made from this one's, directly or not: not those of today if it is done anew."""
+        return [stage.name for stage in self.stages if stage.name != name and name in self._closure(stage.name)]
 
     def _stage(self, name: str) -> Stage:
         return next(stage for stage in self.stages if stage.name == name)

@@ -110,8 +110,6 @@ def _refresher(session: Session) -> tuple[Refresher | None, str]:
     from amc_mobile.prune.refresh import Refresher
 
     settings, split = session.config.prune, session.splits.calibration
-    if session.entry.task == "detection":
-        return None, "detectors are not"
     if len(split) < _FEWEST:
         return None, f"{len(split)} calibration images are too few"
     images = split.shuffled(session.config.seed).tensors(session.preprocessing)

@@ -29,8 +29,9 @@ def devices(
 ) -> None:
     """List the devices that can be used now, and say what to do about those that cannot.
 
-    Names of your own stand in devices.toml, in the working folder or your settings folder: [pixel] address =
+    Names of your own stand in devices.toml, in the working folder or in ~/.config/amc-mobile: [pixel] address =
     "usb:SERIAL" (or "HOST:PORT", or "server:SERIAL" through adb), and if you like threads, cores, provider.
+    --device chooses phones for --clean.
     """
     from amc_mobile.cli.named import device_names
     from amc_mobile.cli.phone_list import clean_phones, show_devices

@@ -70,7 +70,7 @@ def validate(
     file_only: Annotated[
         bool, typer.Option("--file-only", help="Measure nothing: is the file whole, and exact enough by its own word?")
     ] = False,
-    seed: options.Seed = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random networks.")] = 1000,
     json: options.Json = False,
 ) -> None:
     """Measure fresh random networks on the table's device, and say how wrong the table is about them.
@@ -83,7 +83,7 @@ def validate(
     if file_only:
         check_file(file, max_error, json)
     else:
-        validate_table(file, model, networks, max_error, 1000 if seed is None else seed, json)
+        validate_table(file, model, networks, max_error, seed, json)
 
 
 def diff(

@@ -97,15 +97,17 @@ def bench(
 ) -> None:
     """Time original against pruned network on a device, and write the report.
 
-    Interleaved, with a 95 % interval, the table's prediction beside the clock, and both networks in int8. Without
-    --device it is the run's own; on others, networks are the same and the report gets a section for each.
+    Interleaved, with a 95 % interval, the table's prediction beside the clock, and both networks in int8. What was
+    searched and no more is pruned first. Without --device it is the run's own; on others, networks are the same and the
+    report gets a section for each.
     """
     from amc_mobile.cli.elsewhere import bench_on
     from amc_mobile.cli.named import device_names
     from amc_mobile.cli.summary import show_comparisons
-    from amc_mobile.cli.verbs_stage import open_pipeline
+    from amc_mobile.cli.verbs_stage import open_pipeline, prune_if_only_searched
 
     pipeline = open_pipeline(run, force=force)
+    prune_if_only_searched(pipeline)
     pipeline.require("export")
     changes = {
         "device.threads": threads,

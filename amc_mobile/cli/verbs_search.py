@@ -39,7 +39,12 @@ def search(
     latency: Annotated[str | None, typer.Option("--latency", help=f"At most: {_SHARE}, or 20ms, 800us.")] = None,
     macs: Annotated[str | None, typer.Option("--macs", help=f"At most: {_SHARE}, or 150M.")] = None,
     params: Annotated[str | None, typer.Option("--params", help=f"At most: {_SHARE}, or 2M.")] = None,
-    bytes_: Annotated[str | None, typer.Option("--bytes", help=f"ONNX file, at most: {_SHARE}, or 8MB, 8MiB.")] = None,
+    bytes_: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes", help=f"ONNX file (of single weights: those that are not zero), at most: {_SHARE}, or 8MB, 8MiB."
+        ),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", help=f"Activations at their peak, at most: {_SHARE}, or 3MB.")
     ] = None,

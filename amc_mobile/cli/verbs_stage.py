@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from amc_mobile.cli.pipeline import Pipeline
 
 _CUT = ("refine", "settle", "prune", "finetune")
+_WRITTEN = ("export", "quantise")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def prune(run: options.Run, point: options.Point = None, json: options.Json = Fa
 
     pipeline = open_pipeline(run, {"finetune.epochs": 0, "prune.point": point}, winner=point is None)
     pipeline.require("search" if point is None else pipeline.decided)
-    pipeline.run((*_CUT, "export", "quantise"))
+    pipeline.run((*_CUT, *_WRITTEN))
     show_network(pipeline.folder, json)
 
 
@@ -74,7 +75,7 @@ def finetune(
     }
     pipeline = open_pipeline(run, {f"finetune.{name}": value for name, value in given.items()})
     pipeline.require("prune")
-    pipeline.run(("finetune", "export", "quantise"))
+    pipeline.run(("finetune", *_WRITTEN))
     show_network(pipeline.folder, json)
 
 
@@ -94,7 +95,7 @@ def export(
 
     pipeline = open_pipeline(run, {"prune.point": point})
     pipeline.require("finetune" if point is None else pipeline.decided)
-    pipeline.run((*(() if point is None else _CUT), "export", "quantise"))
+    pipeline.run((*(() if point is None else _CUT), *_WRITTEN))
     folder, in_int8 = pipeline.folder, pipeline.config.device.precision == "int8"
     if out is not None:
         try:
@@ -137,6 +138,13 @@ def why(run: options.Run, json: options.Json = False) -> None:
     with working():
         session = pipeline.session()
     show_reasons(session, json)
+
+
+def prune_if_only_searched(pipeline: Pipeline) -> None:
+    """Cuts and exports what is searched and not cut, unless it is to be trained: that takes long and is asked for."""
+    searched = pipeline.first_missing(pipeline.decided) is None
+    if searched and not pipeline.config.finetune.epochs and not pipeline.finished("export"):
+        pipeline.run((*_CUT, *_WRITTEN))
 
 
 def open_pipeline(

@@ -124,6 +124,35 @@ def test_finetuning_redoes_the_exported_file_and_asks_for_a_new_benchmark(amc, r
     assert json.loads((run_folder / "accuracy.json").read_text(encoding="utf-8"))["finetuned"]
 
 
+def test_what_was_only_searched_is_pruned_before_its_benchmark(amc, run_folder, at_work):
+    for file in ("policy.json", "weights.pt", "model.onnx", "comparison.json"):
+        (run_folder / file).unlink()
+    assert amc("bench", run_folder).code == 0
+    assert at_work == ["prune", "finetune", "export", "quantise", "bench", "report"]
+
+
+def test_what_is_to_be_trained_is_not_measured_before_it_is(amc, run_folder, at_work):
+    assert amc("finetune", run_folder, "--epochs", 2).code == 0
+    for file in ("weights.pt", "model.onnx"):
+        (run_folder / file).unlink()
+    answer = amc("bench", run_folder)
+    assert answer.code == 1
+    assert f"export is not done with the present settings; type `amc finetune {run_folder} --epochs 2` first" in (
+        answer.last_line
+    )
+    assert at_work == ["finetune", "export", "quantise"]
+
+
+def test_what_follows_from_a_stage_that_was_done_anew_is_done_anew(amc, run_folder, at_work):
+    assert amc("finetune", run_folder, "--epochs", 1).code == 0
+    trained = (run_folder / "weights.pt").read_bytes()
+    at_work.clear()
+    (run_folder / "policy.json").unlink()  # cutting again writes weights.pt, without the training
+    assert amc("run", run_folder / "config.toml").code == 0
+    assert at_work == ["prune", "finetune", "export", "quantise", "evaluate", "bench", "report"]
+    assert (run_folder / "weights.pt").read_bytes() == trained
+
+
 def test_a_forced_benchmark_forces_no_later_one(amc, run_folder, tmp_path, tiny, monkeypatch):
     config = run_folder / "config.toml"
     config.write_text(config.read_text(encoding="utf-8").replace("force = true", "force = false"), encoding="utf-8")
