@@ -67,7 +67,7 @@ class Ledger:
         self._set(stage, Entry(inputs, True, self._entries[stage].seconds + seconds))
 
     def reopen(self, stages: Iterable[str]) -> None:
-        """Notes that finished stages are to be done again, from the beginning: what they were made from is new."""
+        """Notes that finished stages are to be done again, from the beginning: their files were written over."""
         for stage in stages:
             entry = self._entries.get(stage)
             if entry is not None and entry.finished:

@@ -10,7 +10,9 @@ import typer
 from amc_mobile.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and where it is known how long; do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and where it is known how long; do nothing.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder: everything that is made goes there.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice (default 0).")]
 _DEVICE = (
@@ -83,7 +85,9 @@ Granularity = Annotated[
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of the agent (default 400).")]
 Evaluations = Annotated[
     int | None,
-    typer.Option("--evaluations", help="At most so many networks are evaluated, before the refinement (default: no limit)."),
+    typer.Option(
+        "--evaluations", help="At most so many networks are evaluated, before the refinement (default: no limit)."
+    ),
 ]
 Importance = Annotated[
     str | None,

@@ -106,7 +106,10 @@ class Pipeline:
 
     def first_missing(self, name: str) -> str | None:
         """The first unfinished stage of this one and those that it follows from, None if there is none."""
-        needed = self._closure(name)
+        needed = {name}
+        for stage in reversed(self.stages):
+            if stage.name in needed:
+                needed.update(stage.after)
         return next((one.name for one in self.stages if one.name in needed and not self.finished(one.name)), None)
 
     def require_before(self, names: Sequence[str]) -> None:
@@ -146,7 +149,6 @@ class Pipeline:
         for path in (*stage.outputs(other), *stage.extras(other)):
             if path.is_file():
                 copy_file(path, self.folder.root / path.relative_to(other.root))
-        ledger.reopen(self._followers(stage.name))
         ledger.finish(stage.name, inputs, 0.0)
         note(f"{stage.name:>10}  taken from {other.root}")
         return True
@@ -172,22 +174,10 @@ class Pipeline:
             else:
                 ledger.pause(stage.name, inputs, time.monotonic() - start)
             raise
-        ledger.reopen(self._followers(stage.name))
+        ledger.reopen(stage.rewrites)
         ledger.finish(stage.name, inputs, time.monotonic() - start)
         stage.tidy(self.folder)
         note(f"{stage.name:>10}  done in {time.monotonic() - start:.1f} s")
-
-    def _closure(self, name: str) -> set[str]:
-        """This stage and all that it follows from."""
-        needed = {name}
-        for stage in reversed(self.stages):
-            if stage.name in needed:
-                needed.update(stage.after)
-        return needed
-
-    def _followers(self, name: str) -> list[str]:
-        """The stages whose files are made from this one's, directly or not: not those of today if it is done anew."""
-        return [stage.name for stage in self.stages if stage.name != name and name in self._closure(stage.name)]
 
     def _stage(self, name: str) -> Stage:
         return next(stage for stage in self.stages if stage.name == name)

@@ -27,7 +27,7 @@ class Stage:
 
     `settings` are sections ("search") or single settings ("data.name") of the config; `after` the stages whose files it
     reads. Together they decide whether finished work still counts. `checkpoints` are of use only while the stage is
-    half done; `extras` are files that it may leave beside its outputs.
+    half done; `extras` are files that it may leave beside its outputs; `rewrites` are stages whose files it replaces.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Stage:
     outputs: Callable[[RunFolder], tuple[Path, ...]]
     checkpoints: Callable[[RunFolder], tuple[Path, ...]] = lambda folder: ()
     extras: Callable[[RunFolder], tuple[Path, ...]] = lambda folder: ()
+    rewrites: tuple[str, ...] = ()
 
     def complete(self, folder: RunFolder) -> bool:
         """Whether all of its files are there."""

@@ -70,6 +70,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
             extras=lambda folder: (folder.why,),
+            rewrites=("finetune",),  # weights.pt, which is repaired first and trained then
         ),
         Stage(
             "finetune",
