@@ -27,7 +27,7 @@ from amc_mobile.cli.benching import protocol_of
 from amc_mobile.cli.console import note, progress_line
 from amc_mobile.cli.pipeline import Pipeline, open_run
 from amc_mobile.cli.session import Session, read_onnx
-from amc_mobile.cli.settings import override, with_data_folder
+from amc_mobile.cli.settings import differences, override, with_data_folder
 from amc_mobile.cli.settling import first_table
 from amc_mobile.config import RunConfig
 from amc_mobile.cost.price import price
@@ -115,8 +115,15 @@ def run(
     """One run up to its networks in fp32 and int8."""
     config = override(base, given | {"out": arguments.work / name, "profile.table": table})
     note(f"--- {name}")
-    Pipeline(open_run(config, update=True), config).run(STAGES)
+    Pipeline(open_run(config, update=only_training_differs(config)), config).run(STAGES)
     return config
+
+
+def only_training_differs(config: RunConfig) -> bool:
+    """Whether the folder holds the same searches, fine-tuned otherwise; others are not overwritten."""
+    path = RunFolder(config.out).config
+    changed = differences(configuration.load(path), config) if path.is_file() else []
+    return all(each.startswith("finetune.") for each in changed)
 
 
 def macs_share(config: RunConfig) -> float:

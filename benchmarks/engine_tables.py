@@ -94,10 +94,9 @@ def refit(raw: Mapping[str, Any]) -> str:
     ]
     head = ("network", "MACs kept, uniform", "channel choice", "cut only", "least squares", "and refresh")
     return section("What a refit brings (test top-1)", "python benchmarks/refit.py --data FOLDER", [head, *rows]) + (
-        f"\nOne draw of 300 calibration images, no spread; {_test_images(raw)}, so that the originals differ from "
-        "those of other tables. The refresh was chosen among several designs by looking at "
-        "MobileNet-V2's test images, so its gain there is somewhat optimistic; within a run only calibration images "
-        "decide.\n"
+        f"\nOne draw of 300 calibration images, no spread; {_test_images(raw)}. The refresh was chosen among several "
+        "designs by looking at MobileNet-V2's test images, so its gain there is somewhat optimistic; within a run only "
+        "calibration images decide.\n"
     )
 
 

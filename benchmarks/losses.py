@@ -22,7 +22,11 @@ def losses(raw: Mapping[str, Any]) -> str:
         "transfer": _no_lead_elsewhere,
     }
     lines = [line for name, maker in makers.items() if name in raw for line in maker(raw[name])]
-    lines += [line for name, facts in raw.items() if facts.get("budget_us") for line in _over_budget(name, facts)]
+    for name, found in raw.items():
+        if name.startswith("latency_curve"):
+            lines += [line for point in found["points"] for line in _over_budget_by(point)]
+        elif found.get("budget_us"):
+            lines += [*_over_budget(name, found), *_no_better_than_macs(name, found)]
     return "\n## Where the method loses\n\n" + "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
 
 
@@ -82,6 +86,21 @@ def _over_budget(name: str, run: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _over_budget_by(point: Mapping[str, Any]) -> Iterator[str]:
+    if point["off"] > 0.001:
+        name = network_name(point["network"])
+        yield f"**Over the budget.** {name} under {point['share']:.0%} of its latency: {point['off']:.1%} above."
+
+
+def _no_better_than_macs(name: str, run: Mapping[str, Any]) -> Iterator[str]:
+    table = run["table"]
+    if table["mape"] > table["macs_affine_mape"]:
+        yield (
+            f"**A table no better than MACs.** {name}: wrong by {table['mape']:.1%} on networks left out, the best "
+            f"line through the MACs by {table['macs_affine_mape']:.1%}; the clock varied by {table['noise_floor']:.1%}."
+        )
+
+
 def _ddpg_alone(raw: Mapping[str, Any]) -> Iterator[str]:
     cells: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in raw["table"]:
@@ -134,8 +153,7 @@ def _slower_in_int8(raw: Mapping[str, Any]) -> Iterator[str]:
         whole, whole_int8, pruned, pruned_int8 = (f"{us / 1000:.2f}" for us in times)
         yield (
             f"**Slower in int8.** {raw['model']} takes {whole} ms in float, {whole_int8} in int8 on {raw['device']}, "
-            f"pruned {pruned} and {pruned_int8}: its small convolutions gain nothing there, and activations without an "
-            "int8 kernel have their numbers converted and back. The report's third column shows it for each network."
+            f"pruned {pruned} and {pruned_int8}. The int8 columns of a report show it for each network."
         )
 
 
@@ -150,8 +168,8 @@ def _int8_alone(raw: Mapping[str, Any]) -> Iterator[str]:
     ]
     if beaten:
         yield (
-            f"**int8 first.** {raw['model']}, fine-tuned for {raw['finetune_epochs']} epochs: whole, in int8, it has "
-            f"{whole['accuracy']:.1%} in {_ms(whole)}, more and sooner than {'; '.join(beaten)}."
+            f"**int8 first.** {raw['model']}: whole, in int8, not trained further, it has {whole['accuracy']:.1%} in "
+            f"{_ms(whole)}, more and sooner than, fine-tuned for {raw['finetune_epochs']} epochs, {'; '.join(beaten)}."
         )
 
 

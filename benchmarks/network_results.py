@@ -151,8 +151,8 @@ def against_clock(raw: Mapping[str, Any]) -> str:
         section(f"Accuracy against the clock, {raw['model']}", raw["command"], [head, *rows])
         + "\n![Top-1 over measured latency, a line for each method and precision](raw/accuracy_against_clock.png)\n"
         f"\n{_made(raw)} {raw['on']}; {raw['test_images']:,} test images; {raw['finetune_epochs']} epochs of "
-        "fine-tuning. All networks were timed interleaved, in one session; AMC under MACs has as many MACs as the "
-        "uniform network of its line.\n"
+        "fine-tuning. All networks were timed interleaved, in one session; AMC under MACs has at most the MACs of "
+        "the uniform network of its line.\n"
     )
 
 

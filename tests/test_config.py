@@ -179,6 +179,7 @@ def test_the_task_follows_from_the_name_unless_it_is_said(model, task):
     config = RunConfig.model_validate({"model": model})
     assert config.model.purpose == task
     assert config.search.reward == {"classification": "top1", "detection": "map"}[task]
+    assert config.refines == (task == "classification")  # nothing refreshes a detector
 
 
 def test_a_reward_must_be_of_the_task():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DECIDE = ("search", "refine", "settle")  # the stages that choose the widths, in this order
 _UNTIL_DECIDED = ("train", "graph", "profile", "calibrate", *_DECIDE)  # what `amc search` does
+_VERBS = {"quantise": "export", "evaluate": "report"}  # stages without a command of their name
 
 
 def open_run(config: RunConfig, *, update: bool = False) -> RunFolder:
@@ -94,15 +95,26 @@ class Pipeline:
         """Raises: RunFolderError if the stage is not done, with the command that does it, or what comes before it."""
         if self.finished(name):
             return
-        first = self.first_missing(name)
-        verb = "search --out" if first in _UNTIL_DECIDED else first
-        line = f"amc {verb} {self.folder.root}"
-        if first == "finetune":
-            line += f" --epochs {max(self.config.finetune.epochs, 1)}"
+        first = self.first_missing(name) or name
+        verb = self.command_for(first)
+        do = f"`{verb}`{'' if first == name else ' first'}, or " if verb else ""
         raise RunFolderError(
-            f"{self.folder.root}: {name} is not done with the present settings; type `{line}`"
-            f"{'' if first == name else ' first'}, or `amc run {self.folder.config}` for everything"
+            f"{self.folder.root}: {name} is not done with the present settings; "
+            f"type {do}`amc run {self.folder.config}` for everything"
         )
+
+    def command_for(self, stage: str) -> str:
+        """The command that does this stage next, with the settings of today; empty if only the whole run does."""
+        run, epochs, point = self.folder.root, self.config.finetune.epochs, self.config.prune.point
+        if stage in _UNTIL_DECIDED:
+            return f"amc search --config {self.folder.config} --out {run}"
+        if stage in ("prune", "finetune") and not epochs:
+            return f"amc prune {run}" + ("" if point is None else f" --point {point}")
+        if stage == "prune":  # the command of that name takes the training back
+            return ""
+        if stage == "finetune":
+            return f"amc finetune {run} --epochs {epochs}"
+        return f"amc {_VERBS.get(stage, stage)} {run}"
 
     def first_missing(self, name: str) -> str | None:
         """The first unfinished stage of this one and those that it follows from, None if there is none."""

@@ -106,6 +106,7 @@ def bench(
     from amc_mobile.cli.summary import show_comparisons
     from amc_mobile.cli.verbs_stage import open_pipeline, prune_if_only_searched
 
+    names = device_names(device)
     pipeline = open_pipeline(run, force=force)
     prune_if_only_searched(pipeline)
     pipeline.require("export")
@@ -115,5 +116,5 @@ def bench(
         "device.cores": options.core_list(cores),
         "device.provider": provider,
     }
-    paths = bench_on(pipeline, device_names(device), changes, table=table, again=again)
+    paths = bench_on(pipeline, names, changes, table=table, again=again)
     show_comparisons(paths, json)

@@ -141,9 +141,12 @@ def why(run: options.Run, json: options.Json = False) -> None:
 
 
 def prune_if_only_searched(pipeline: Pipeline) -> None:
-    """Cuts and exports what is searched and not cut, unless it is to be trained: that takes long and is asked for."""
-    searched = pipeline.first_missing(pipeline.decided) is None
-    if searched and not pipeline.config.finetune.epochs and not pipeline.finished("export"):
+    """Cuts and exports what is searched and was never cut, unless it is to be trained: that takes long.
+
+    A network that is there, of another point or trained under other settings, is left for its owner to judge.
+    """
+    there = pipeline.folder.weights.is_file() or pipeline.folder.model_onnx.is_file()
+    if not there and not pipeline.config.finetune.epochs and pipeline.first_missing(pipeline.decided) is None:
         pipeline.run((*_CUT, *_WRITTEN))
 
 

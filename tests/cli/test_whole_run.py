@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from amc_mobile import config as configuration
-from amc_mobile.cli import session
+from amc_mobile.cli import main, session
 from amc_mobile.cli.open_device import open_device
+from amc_mobile.cli.verbs_stage import open_pipeline
 from amc_mobile.cost.table import LatencyTable
 from amc_mobile.errors import DeviceError
 from amc_mobile.runs import RunFolder, read_json
@@ -128,7 +129,31 @@ def test_what_was_only_searched_is_pruned_before_its_benchmark(amc, run_folder, 
     for file in ("policy.json", "weights.pt", "model.onnx", "comparison.json"):
         (run_folder / file).unlink()
     assert amc("bench", run_folder).code == 0
-    assert at_work == ["prune", "finetune", "export", "bench", "report"]
+    assert at_work == ["prune", "export", "bench", "report"]
+
+
+def test_what_was_cut_otherwise_is_not_cut_over(amc, run_folder, at_work):
+    assert amc("prune", run_folder, "--point", 1).code == 0
+    config = run_folder / "config.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace("point = 1\n", ""), encoding="utf-8")
+    chosen = (run_folder / "model.onnx").read_bytes()
+    at_work.clear()
+    answer = amc("bench", run_folder)
+    assert answer.code == 1
+    assert f"export is not done with the present settings; type `amc prune {run_folder}` first" in answer.last_line
+    assert at_work == [] and (run_folder / "model.onnx").read_bytes() == chosen
+
+
+def test_what_is_missing_is_said_with_a_command_that_exists(finished):
+    verbs = [command.callback.__name__ for command in main.app.registered_commands]
+    pipeline = open_pipeline(finished)
+    for stage in pipeline.stages:
+        assert pipeline.command_for(stage.name).split()[1] in verbs
+
+
+def test_pruning_before_a_training_is_left_to_the_run(finished):
+    assert open_pipeline(finished, {"finetune.epochs": 3}).command_for("prune") == ""
+    assert open_pipeline(finished, {"prune.point": 4}).command_for("prune").endswith(f"prune {finished} --point 4")
 
 
 def test_what_is_to_be_trained_is_not_measured_before_it_is(amc, run_folder, at_work):
@@ -149,7 +174,7 @@ def test_a_network_that_is_cut_again_is_trained_again(amc, run_folder, at_work):
     at_work.clear()
     (run_folder / "policy.json").unlink()  # cutting again writes weights.pt, without the training
     assert amc("run", run_folder / "config.toml").code == 0
-    assert at_work[:2] == ["prune", "finetune"]
+    assert at_work == ["prune", "finetune", "export", "quantise", "evaluate", "bench", "report"]
     assert (run_folder / "weights.pt").read_bytes() == trained
 
 
