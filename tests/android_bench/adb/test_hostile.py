@@ -48,6 +48,8 @@ def dribble(talk: Talk) -> None:
         time.sleep(0.05)
 
 
+# Time is up while something is awaited, or while an acknowledgement is sent to somebody who reads nothing.
+_LATE = "was not done|does not answer|does not take what is sent"
 HANDSHAKES = {
     "an oversized packet": (answered(packet(CNXN, VERSION, 1 << 20, length=0xFFFFFFFF)), ProtocolError, "4294967295"),
     "a payload that never ends": (forever(packet(CNXN, length=(1 << 20) + 1)), ProtocolError, "announced"),
@@ -131,9 +133,9 @@ COMMANDS = {
     "an output too long": (lambda talk: talk.say(shell_packet(1, b"", 0xFFFFFFFF)), "what is no output"),
     "output of no kind": (lambda talk: talk.say(shell_packet(77, b"x")), "what is no output"),
     "a flood": (acknowledged_flood(FLOOD), "said more than 1000000 bytes"),
-    "an exit that never comes": (acknowledged_flood(shell_packet(3, b"")), "was not done|does not answer"),
-    "empty packets": (lambda talk: talk.endlessly(packet(WRTE, 1, 1)), "was not done|does not answer"),
-    "packets for nobody": (strangers, "was not done|does not answer"),
+    "an exit that never comes": (acknowledged_flood(shell_packet(3, b"")), _LATE),
+    "empty packets": (lambda talk: talk.endlessly(packet(WRTE, 1, 1)), _LATE),
+    "packets for nobody": (strangers, _LATE),
     "silence": (lambda talk: None, "does not answer any more"),
     "a hang-up": (lambda talk: talk.send(packet(CLSE, 1, 1)), "without an exit code"),
 }
