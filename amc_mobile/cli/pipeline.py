@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from amc_mobile.config import RunConfig
 
 _DECIDE = ("search", "refine", "settle")  # the stages that choose the widths, in this order
-_UNTIL_DECIDED = ("train", "graph", "profile", "calibrate", *_DECIDE)  # what `amc search` does
 _VERBS = {"quantise": "export", "evaluate": "report"}  # stages without a command of their name
 
 
@@ -106,7 +105,8 @@ class Pipeline:
     def command_for(self, stage: str) -> str:
         """The command that does this stage next, with the settings of today; empty if only the whole run does."""
         run, epochs, point = self.folder.root, self.config.finetune.epochs, self.config.prune.point
-        if stage in _UNTIL_DECIDED:
+        order = [each.name for each in self.stages]
+        if order.index(stage) <= order.index(self.decided):
             return f"amc search --config {self.folder.config} --out {run}"
         if stage in ("prune", "finetune") and not epochs:
             return f"amc prune {run}" + ("" if point is None else f" --point {point}")
@@ -118,10 +118,7 @@ class Pipeline:
 
     def first_missing(self, name: str) -> str | None:
         """The first unfinished stage of this one and those that it follows from, None if there is none."""
-        needed = {name}
-        for stage in reversed(self.stages):
-            if stage.name in needed:
-                needed.update(stage.after)
+        needed = self._with_sources(name)
         return next((one.name for one in self.stages if one.name in needed and not self.finished(one.name)), None)
 
     def require_before(self, names: Sequence[str]) -> None:
@@ -186,10 +183,18 @@ class Pipeline:
             else:
                 ledger.pause(stage.name, inputs, time.monotonic() - start)
             raise
-        ledger.reopen(stage.rewrites)
+        ledger.reopen(one.name for one in self.stages if self._with_sources(one.name) & set(stage.rewrites))
         ledger.finish(stage.name, inputs, time.monotonic() - start)
         stage.tidy(self.folder)
         note(f"{stage.name:>10}  done in {time.monotonic() - start:.1f} s")
+
+    def _with_sources(self, name: str) -> set[str]:
+        """This stage and all that it follows from."""
+        found = {name}
+        for stage in reversed(self.stages):
+            if stage.name in found:
+                found.update(stage.after)
+        return found
 
     def _stage(self, name: str) -> Stage:
         return next(stage for stage in self.stages if stage.name == name)

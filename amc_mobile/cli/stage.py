@@ -27,7 +27,8 @@ class Stage:
 
     `settings` are sections ("search") or single settings ("data.name") of the config; `after` the stages whose files it
     reads. Together they decide whether finished work still counts. `checkpoints` are of use only while the stage is
-    half done; `extras` are files that it may leave beside its outputs; `rewrites` are stages whose files it replaces.
+    half done; `extras` are files that it may leave beside its outputs; `rewrites` are stages whose files it
+    replaces: they and what follows from them are to be done again, as training is not the same to the bit twice.
     """
 
     name: str

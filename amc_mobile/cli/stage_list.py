@@ -20,14 +20,6 @@ _MEASURED = tuple(
 _WIDTHS = ("device.min_keep_ratio", "device.round_to")
 _AFTER_SEARCH = ("point", "refresh", "refine")  # settings of the cut that the search does not know of
 _JUDGED = tuple(f"prune.{name}" for name in PruneConfig.model_fields if name not in _AFTER_SEARCH)
-_TRAINED = (
-    "finetune",
-    "export",
-    "quantise",
-    "evaluate",
-    "bench",
-    "report",
-)  # training again is not the same to the bit
 _KIND = ("model.task", "model.classes", "model.image_size")  # of a detector
 _IMAGES = ("data", "model.mean", "model.std", "seed")
 
@@ -78,7 +70,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
             settings=("prune",),
             outputs=lambda folder: (folder.policy,),
             extras=lambda folder: (folder.why,),
-            rewrites=_TRAINED if config.finetune.epochs else (),  # weights.pt
+            rewrites=("finetune",) if config.finetune.epochs else (),  # weights.pt
         ),
         Stage(
             "finetune",
