@@ -93,10 +93,11 @@ def refit(raw: Mapping[str, Any]) -> str:
         for network, share, method in keys
     ]
     head = ("network", "MACs kept, uniform", "channel choice", "cut only", "least squares", "and refresh")
+    first = raw["rows"][0]
     return section("What a refit brings (test top-1)", "python benchmarks/refit.py --data FOLDER", [head, *rows]) + (
-        f"\nOne draw of 300 calibration images, no spread; {_test_images(raw)}. The refresh was chosen among several "
-        "designs by looking at MobileNet-V2's test images, so its gain there is somewhat optimistic; within a run only "
-        "calibration images decide.\n"
+        f"\nOne draw of {first['calibration_images']} calibration images, no spread; {_test_images(raw)}. The refresh "
+        "was chosen among several designs by looking at MobileNet-V2's test images, so its gain there is somewhat "
+        "optimistic; within a run only calibration images decide.\n"
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from network_results import network_name
 
+_SHOWN = 0.0005  # less than that above a budget reads as nothing
+
 
 def losses(raw: Mapping[str, Any]) -> str:
     """Markdown for what the raw files that are there show against the method."""
@@ -79,7 +81,7 @@ def _no_lead_elsewhere(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def _over_budget(name: str, run: Mapping[str, Any]) -> Iterator[str]:
     over = run["latency_after_us"] / run["budget_us"] - 1.0
-    if over > 0:
+    if over >= _SHOWN:
         yield (
             f"**Over the budget.** {name}: {run['latency_after_us'] / 1000:.3f} ms on the clock, {over:.1%} above what "
             f"was asked for; the table had said {run['predicted_us'] / 1000:.3f}."
@@ -87,7 +89,7 @@ def _over_budget(name: str, run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _over_budget_by(point: Mapping[str, Any]) -> Iterator[str]:
-    if point["off"] > 0.001:
+    if point["off"] >= _SHOWN:
         name = network_name(point["network"])
         yield f"**Over the budget.** {name} under {point['share']:.0%} of its latency: {point['off']:.1%} above."
 
